@@ -1,1 +1,30 @@
-//! Decides when a callback runs.
+//! Decides **when** a callback runs, and knows nothing of what a callback is.
+//!
+//! The semantics are those of CPython's `asyncio.base_events`: first in, first out;
+//! a turn runs what was ready when it began, and what is added meanwhile waits for
+//! the next; timers fire in the order of their times, and of their creation where
+//! the times are equal; descriptors are level-triggered.
+//!
+//! # Layout
+//!
+//! * [`Callback`]: the seam to the owner, who knows how to run one.
+//! * [`EventLoop`]: the queues, shared by all threads that may add a callback.
+//! * [`TimerHeap`]: callbacks that wait for a time.
+//! * [`Poller`]: callbacks that wait for a descriptor.
+//! * [`Driver`]: the future that makes an [`EventLoop`] run on a tokio runtime;
+//!   the only file that names tokio.
+#![forbid(unsafe_code)]
+
+mod callback;
+mod clock;
+mod driver;
+mod event_loop;
+mod poller;
+mod timer_heap;
+
+pub use callback::Callback;
+pub use clock::{clock_resolution_seconds, monotonic_seconds};
+pub use driver::{Driver, Host};
+pub use event_loop::EventLoop;
+pub use poller::{Interest, Poller};
+pub use timer_heap::TimerHeap;

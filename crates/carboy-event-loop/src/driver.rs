@@ -1,0 +1,290 @@
+//! The future that turns an [`EventLoop`] on a tokio runtime.
+//!
+//! One poll is one or a few turns of asyncio's loop: ready descriptors and due timers
+//! join the queue, then what is in the queue runs. The driver is an ordinary future, so
+//! the server's and the client's tasks take their turns on the same thread in between,
+//! and the runtime parks only when neither they nor the loop have anything to do.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::Interest as TokioInterest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Sleep};
+
+use crate::{Callback, EventLoop, clock_resolution_seconds, monotonic_seconds};
+
+/// Turns in one poll, before tokio's other tasks get theirs.
+const TURNS_PER_POLL: usize = 4;
+
+/// A timer further away than this is looked at again when the time is up: it keeps the
+/// arithmetic of absurd delays (`loop.call_later(1e12, …)`) inside tokio's range.
+const LONGEST_SLEEP_SECONDS: f64 = 86_400.0;
+
+/// The owner of the loop, who can run a callback.
+pub trait Host {
+    /// What the owner queues.
+    type Callback: Callback;
+
+    /// Runs one callback that is due and was not cancelled. `Break` ends the driver at
+    /// once; callbacks that were not run stay queued.
+    fn run(&mut self, callback: Self::Callback) -> ControlFlow<()>;
+
+    /// Asked after each turn: whether the driver is to end.
+    fn is_stopping(&self) -> bool;
+}
+
+/// Runs the callbacks of an [`EventLoop`] until its host stops it.
+pub struct Driver<H: Host> {
+    event_loop: Arc<EventLoop<H::Callback>>,
+    host: H,
+    readiness: AsyncFd<Arc<OwnedFd>>,
+    sleep: Pin<Box<Sleep>>,
+    /// The time that `sleep` is set to, in seconds of the monotonic clock.
+    armed_seconds: Option<f64>,
+    batch: VecDeque<H::Callback>,
+    clock_resolution_seconds: f64,
+}
+
+impl<H: Host> Driver<H> {
+    /// Makes a driver. Needs a tokio runtime to be entered.
+    ///
+    /// # Errors
+    ///
+    /// When the poller can't be registered with the runtime.
+    pub fn new(event_loop: Arc<EventLoop<H::Callback>>, host: H) -> io::Result<Self> {
+        let descriptor = event_loop.poller_descriptor();
+        // The replacement is an unsafe function, because `AsRawFd` alone does not promise
+        // that the descriptor stays open. An `OwnedFd` does, and this crate is free of unsafe.
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd keeps the promise that the successor asks for"
+        )]
+        let readiness = AsyncFd::with_interest(descriptor, TokioInterest::READABLE)?;
+        Ok(Self {
+            event_loop,
+            host,
+            readiness,
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed_seconds: None,
+            batch: VecDeque::new(),
+            clock_resolution_seconds: clock_resolution_seconds(),
+        })
+    }
+
+    /// Queues the callbacks of ready descriptors. When none is left, tokio is asked to
+    /// wake this task for the next one.
+    fn poll_descriptors(&mut self, context: &mut Context<'_>) {
+        while let Poll::Ready(Ok(mut guard)) = self.readiness.poll_read_ready(context) {
+            if self.event_loop.queue_ready_descriptors() {
+                // Still level-triggered: the readiness stays until a look finds nothing.
+                guard.retain_ready();
+                return;
+            }
+            guard.clear_ready();
+        }
+    }
+
+    /// Sleeps until the earliest timer; `Ready` when its time has come meanwhile.
+    fn poll_sleep(&mut self, earliest_seconds: f64, context: &mut Context<'_>) -> Poll<()> {
+        if self.armed_seconds != Some(earliest_seconds) {
+            let delay = (earliest_seconds - monotonic_seconds()).clamp(0.0, LONGEST_SLEEP_SECONDS);
+            self.sleep
+                .as_mut()
+                .reset(Instant::now() + Duration::from_secs_f64(delay));
+            self.armed_seconds = Some(earliest_seconds);
+        }
+        ready!(self.sleep.as_mut().poll(context));
+        self.armed_seconds = None;
+        Poll::Ready(())
+    }
+
+    /// Runs what is queued now. What is added meanwhile waits for the next turn.
+    fn turn(&mut self) -> ControlFlow<()> {
+        let resolution = self.clock_resolution_seconds;
+        self.event_loop
+            .queue_due_timers(|| monotonic_seconds() + resolution);
+        self.event_loop.take_batch(&mut self.batch);
+        while let Some(callback) = self.batch.pop_front() {
+            if callback.is_cancelled() {
+                continue;
+            }
+            if self.host.run(callback).is_break() {
+                self.event_loop.return_batch(&mut self.batch);
+                return ControlFlow::Break(());
+            }
+        }
+        if self.host.is_stopping() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+impl<H: Host + Unpin> Future for Driver<H> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let driver = &mut *self;
+        driver.event_loop.begin_driving();
+        for _ in 0..TURNS_PER_POLL {
+            driver.poll_descriptors(context);
+            if driver.turn().is_break() {
+                driver.event_loop.stop_driving();
+                return Poll::Ready(());
+            }
+            if driver.event_loop.ready_len() > 0 {
+                continue;
+            }
+            // A callback may have watched a descriptor: tokio's waker must be in place.
+            driver.poll_descriptors(context);
+            match driver.event_loop.end_driving(context.waker()) {
+                Err(()) => {}
+                Ok(None) => return Poll::Pending,
+                Ok(Some(earliest_seconds)) => {
+                    if driver.poll_sleep(earliest_seconds, context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    driver.event_loop.begin_driving();
+                }
+            }
+        }
+        // Other tasks of the thread first; then on.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<H: Host> Drop for Driver<H> {
+    fn drop(&mut self) {
+        self.event_loop.stop_driving();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::Interest;
+
+    #[derive(Clone, Copy)]
+    struct Number(u32);
+
+    impl Callback for Number {
+        fn is_cancelled(&self) -> bool {
+            self.0 == 13
+        }
+
+        fn share(&self) -> Self {
+            *self
+        }
+    }
+
+    /// Notes what was run; number 0 stops, number 99 breaks off, number 7 adds 8.
+    struct Recorder {
+        event_loop: Arc<EventLoop<Number>>,
+        ran: Rc<RefCell<Vec<u32>>>,
+    }
+
+    impl Host for Recorder {
+        type Callback = Number;
+
+        fn run(&mut self, callback: Number) -> ControlFlow<()> {
+            self.ran.borrow_mut().push(callback.0);
+            match callback.0 {
+                7 => self.event_loop.call_soon(Number(8)),
+                99 => return ControlFlow::Break(()),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        }
+
+        fn is_stopping(&self) -> bool {
+            self.ran.borrow().contains(&0)
+        }
+    }
+
+    fn run(event_loop: &Arc<EventLoop<Number>>) -> Vec<u32> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let ran = Rc::new(RefCell::new(Vec::new()));
+        runtime.block_on(async {
+            let host = Recorder {
+                event_loop: Arc::clone(event_loop),
+                ran: Rc::clone(&ran),
+            };
+            Driver::new(Arc::clone(event_loop), host).unwrap().await;
+        });
+        ran.take()
+    }
+
+    #[test]
+    fn runs_in_order_and_leaves_later_additions_for_the_next_turn() {
+        let event_loop = Arc::new(EventLoop::new().unwrap());
+        for number in [1, 7, 13, 2, 0] {
+            event_loop.call_soon(Number(number));
+        }
+        assert_eq!(run(&event_loop), [1, 7, 2, 0]);
+        assert_eq!(
+            event_loop.ready_len(),
+            1,
+            "what was added meanwhile is kept"
+        );
+    }
+
+    #[test]
+    fn breaking_off_loses_nothing() {
+        let event_loop = Arc::new(EventLoop::new().unwrap());
+        for number in [1, 99, 2, 0] {
+            event_loop.call_soon(Number(number));
+        }
+        assert_eq!(run(&event_loop), [1, 99]);
+        assert_eq!(run(&event_loop), [2, 0]);
+    }
+
+    #[test]
+    fn waits_for_a_timer() {
+        let event_loop = Arc::new(EventLoop::new().unwrap());
+        let now = monotonic_seconds();
+        event_loop.call_at(now + 0.02, Number(0));
+        event_loop.call_at(now + 0.01, Number(1));
+        assert_eq!(run(&event_loop), [1, 0]);
+        assert!(monotonic_seconds() >= now + 0.02);
+    }
+
+    #[test]
+    fn wakes_for_a_callback_from_another_thread() {
+        let event_loop = Arc::new(EventLoop::new().unwrap());
+        let remote = Arc::clone(&event_loop);
+        let thread = std::thread::spawn(move || remote.call_soon(Number(0)));
+        assert_eq!(run(&event_loop), [0]);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn wakes_for_a_descriptor() {
+        let event_loop = Arc::new(EventLoop::new().unwrap());
+        let (near, mut far) = UnixStream::pair().unwrap();
+        event_loop
+            .watch(near.as_fd(), Interest::Read, Number(0))
+            .unwrap();
+        let thread = std::thread::spawn(move || far.write_all(b"x"));
+        assert_eq!(run(&event_loop), [0]);
+        thread.join().unwrap().unwrap();
+    }
+}
