@@ -1,0 +1,1 @@
+"""The same dashboard, fetched in five ways: each file is one view."""
