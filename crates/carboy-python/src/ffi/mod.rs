@@ -1,0 +1,8 @@
+//! The only unsafe code of carboy: calls to CPython that PyO3 has no safe form of.
+//!
+//! Each function here is safe to call and keeps raw pointers to itself.
+#![expect(unsafe_code, reason = "this folder is the one place for it")]
+
+pub(crate) mod context;
+pub(crate) mod descriptor;
+pub(crate) mod thread_state;

@@ -1,0 +1,77 @@
+//! Giving back the GIL exactly while the runtime is parked.
+//!
+//! The loop's thread holds the GIL from `run_forever` to its end, and gives it back only in
+//! the runtime's park hook: between two tasks there is nothing to pay. While it is given
+//! back, this thread runs nothing but the wait of tokio's I/O driver.
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+thread_local! {
+    /// Whether this thread turns a loop now. tokio calls the hooks on no other thread of a
+    /// single-threaded runtime; this makes sure of it.
+    static DRIVING: Cell<bool> = const { Cell::new(false) };
+    /// The thread's state while the GIL is given back, else null.
+    static SAVED: Cell<*mut ffi::PyThreadState> = const { Cell::new(ptr::null_mut()) };
+    /// What a signal's handler raised when the thread came back from a park.
+    static SIGNAL_ERROR: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Marks this thread as one that parks with the GIL given back, until dropped.
+pub(crate) struct DrivingGuard {
+    before: bool,
+}
+
+impl DrivingGuard {
+    pub(crate) fn new(_attached: Python<'_>) -> Self {
+        Self {
+            before: DRIVING.replace(true),
+        }
+    }
+}
+
+impl Drop for DrivingGuard {
+    fn drop(&mut self) {
+        DRIVING.set(self.before);
+    }
+}
+
+/// The runtime's park hook: gives back the GIL.
+pub(crate) fn release_while_parked() {
+    if !DRIVING.get() || !SAVED.get().is_null() {
+        return;
+    }
+    // SAFETY: DRIVING says that this thread is inside run_forever and so attached, and SAVED
+    // is null, so it was not given back already. Until the unpark hook this thread executes
+    // only tokio's I/O driver, which touches no Python object.
+    SAVED.set(unsafe { ffi::PyEval_SaveThread() });
+}
+
+/// The runtime's unpark hook: takes the GIL again, and runs the handlers of signals that
+/// arrived meanwhile.
+pub(crate) fn acquire_after_park() {
+    let state = SAVED.replace(ptr::null_mut());
+    if state.is_null() {
+        return;
+    }
+    // SAFETY: The state came from PyEval_SaveThread on this very thread.
+    unsafe { ffi::PyEval_RestoreThread(state) };
+    // SAFETY: The thread is attached again.
+    if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+        let error = Python::attach(PyErr::fetch);
+        SIGNAL_ERROR.replace(Some(error));
+    }
+}
+
+/// Whether a signal's handler raised during the last park.
+pub(crate) fn has_signal_error() -> bool {
+    SIGNAL_ERROR.with_borrow(Option::is_some)
+}
+
+/// Takes what a signal's handler raised.
+pub(crate) fn take_signal_error() -> Option<PyErr> {
+    SIGNAL_ERROR.take()
+}

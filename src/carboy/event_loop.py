@@ -1,0 +1,123 @@
+"""The event loop, and running a coroutine on it.
+
+The loop is asyncio's own interface in full: scheduling, timers and descriptors are native
+(``carboy._carboy.NativeEventLoop``); transports, TLS, subprocesses, signals and executors
+come from CPython's base classes on top of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from carboy._carboy import NativeEventLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["EventLoop", "new_event_loop", "run"]
+
+T = TypeVar("T")
+
+
+class _NoSelector:
+    """Stands where the base class keeps its selector: the native loop watches descriptors."""
+
+    def close(self) -> None:
+        """Has nothing to close."""
+
+    def get_map(self) -> dict[int, Any]:
+        """Return an empty map: nothing is registered here."""
+        return {}
+
+    def get_key(self, fileobj: object) -> Any:
+        """Raise ``KeyError``: nothing is registered here."""
+        raise KeyError(fileobj)
+
+
+class EventLoop(NativeEventLoop, asyncio.SelectorEventLoop):
+    """An asyncio event loop whose core is native.
+
+    It may be made on one thread and run on another; it runs on one thread at a time. See
+    ``asyncio.AbstractEventLoop`` for the interface.
+    """
+
+    def __init__(self) -> None:
+        # The base class's constructor watches its self-pipe, which the native half does.
+        asyncio.SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
+
+    def set_debug(self, enabled: bool) -> None:  # noqa: FBT001 - asyncio's signature.
+        """Turn the debug mode on or off."""
+        super().set_debug(enabled)
+        self._set_native_debug(enabled)
+
+    def stop(self) -> None:
+        """Stop the loop after the callbacks that are ready now."""
+        self._stopping = True
+        self._request_stop()
+
+    def close(self) -> None:
+        """Close the loop: drop what is queued and shut the default executor down.
+
+        Raises:
+            RuntimeError: If the loop is running.
+        """
+        already_closed = self.is_closed()
+        super().close()
+        if not already_closed:
+            self._close_native()
+
+    def _run_once(self) -> None:
+        # The base class repeats this until the loop is to stop. Here one call lasts that
+        # long; it leaves the base class's set-up and clean-up of a run as they are.
+        with _SignalWakeup(self):
+            self._run_native()
+        self._stopping = True
+
+
+class _SignalWakeup:
+    """Lets a signal wake the parked loop, while the loop runs on the main thread.
+
+    Without it, a signal that arrives just before the wait begins would be handled only
+    after the next event. A descriptor that somebody else has set stays.
+    """
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._installed = False
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        number = self._loop._csock.fileno()  # type: ignore[attr-defined]
+        previous = signal.set_wakeup_fd(number, warn_on_full_buffer=False)
+        if previous not in (-1, number):
+            signal.set_wakeup_fd(previous)
+        self._installed = previous == -1
+
+    def __exit__(self, *_: object) -> None:
+        # Handlers that were added with add_signal_handler keep the descriptor in use.
+        if self._installed and not self._loop._signal_handlers:  # type: ignore[attr-defined]
+            signal.set_wakeup_fd(-1)
+
+
+def new_event_loop() -> EventLoop:
+    """Make an event loop: ``asyncio.Runner(loop_factory=carboy.new_event_loop)``."""
+    return EventLoop()
+
+
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+    """Run a coroutine on a new loop and return its result, as ``asyncio.run`` does.
+
+    Args:
+        main: The coroutine to run.
+        debug: Whether asyncio's debug mode is on; ``None`` leaves it to ``PYTHONASYNCIODEBUG``.
+
+    Raises:
+        RuntimeError: If a loop is running on this thread already.
+        ValueError: If ``main`` is not a coroutine.
+    """
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        return runner.run(main)
