@@ -1,0 +1,1 @@
+"""Runs the test suites of neighbouring projects and compares their results."""
