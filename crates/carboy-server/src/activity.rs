@@ -1,0 +1,226 @@
+//! What is known of one connection, shared by the parts that see it.
+//!
+//! The stream sees bytes, the service sees requests and the connection sees time:
+//! each writes down here what the others must know. hyper wants a stream that
+//! could move to another thread, hence atomics, although one thread uses them.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Refusal;
+use crate::access_log::RequestLine;
+
+/// What is known of one connection.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    opened: Instant,
+    heads_passed: AtomicU32,
+    heads_taken: AtomicU32,
+    in_flight: AtomicU32,
+    /// When the first byte of an unfinished head came.
+    pub(crate) head_started: Stamp,
+    /// Since when the peer takes no bytes.
+    pub(crate) write_blocked: Stamp,
+    /// Since when the stream is read only to keep the peer from a reset.
+    pub(crate) lingering: Stamp,
+    head_timed_out: AtomicBool,
+    close_wanted: AtomicBool,
+    refused: OnceLock<RefusedHead>,
+    takeover: AtomicU8,
+    takeover_waker: Mutex<Option<Waker>>,
+}
+
+/// A head that was refused before hyper saw it.
+#[derive(Debug)]
+pub(crate) struct RefusedHead {
+    /// The number of this head among those of the connection.
+    pub(crate) number: u32,
+    pub(crate) reason: Refusal,
+    pub(crate) line: Mutex<Option<RequestLine>>,
+}
+
+/// Whether a request that asked for another protocol gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakeoverDecision {
+    /// The application has not answered.
+    Open,
+    /// The bytes that follow are HTTP.
+    Declined,
+    /// The bytes that follow are another protocol's.
+    Accepted,
+}
+
+impl Activity {
+    pub(crate) fn new(opened: Instant) -> Self {
+        Self {
+            opened,
+            heads_passed: AtomicU32::new(0),
+            heads_taken: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            head_started: Stamp::default(),
+            write_blocked: Stamp::default(),
+            lingering: Stamp::default(),
+            head_timed_out: AtomicBool::new(false),
+            close_wanted: AtomicBool::new(false),
+            refused: OnceLock::new(),
+            takeover: AtomicU8::new(TakeoverDecision::Open as u8),
+            takeover_waker: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// The stream passed one more head on.
+    pub(crate) fn pass_head(&self) {
+        add(&self.heads_passed, 1);
+    }
+
+    /// The stream passed a placeholder for a head that it refuses.
+    pub(crate) fn refuse_head(&self, reason: Refusal, line: RequestLine) {
+        let number = self.heads_passed.load(Ordering::Relaxed);
+        // There is at most one, since nothing follows a refused head.
+        drop(self.refused.set(RefusedHead {
+            number,
+            reason,
+            line: Mutex::new(Some(line)),
+        }));
+        self.pass_head();
+    }
+
+    /// The service got one more head; why it was refused, if it was.
+    pub(crate) fn take_head(&self) -> Option<&RefusedHead> {
+        let number = self.heads_taken.load(Ordering::Relaxed);
+        add(&self.heads_taken, 1);
+        self.refused
+            .get()
+            .filter(|refused| refused.number == number)
+    }
+
+    pub(crate) fn begin_request(&self) {
+        add(&self.in_flight, 1);
+    }
+
+    pub(crate) fn end_request(&self) {
+        add(&self.in_flight, u32::MAX);
+    }
+
+    /// Whether no request is being answered and none is waiting to be.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0 && !self.has_waiting_heads()
+    }
+
+    /// Whether heads were passed on that the service has not seen.
+    pub(crate) fn has_waiting_heads(&self) -> bool {
+        self.heads_passed.load(Ordering::Relaxed) != self.heads_taken.load(Ordering::Relaxed)
+    }
+
+    /// A number that changes with every request.
+    pub(crate) fn requests_seen(&self) -> u32 {
+        self.heads_taken.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn time_out_head(&self) {
+        self.head_timed_out.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_head_timed_out(&self) -> bool {
+        self.head_timed_out.load(Ordering::Relaxed)
+    }
+
+    /// The connection must end once what is being sent is sent.
+    pub(crate) fn want_close(&self) {
+        self.close_wanted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_close_wanted(&self) -> bool {
+        self.close_wanted.load(Ordering::Relaxed)
+            && self.close_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// A request that asks for another protocol was passed on.
+    pub(crate) fn open_takeover(&self) {
+        self.takeover
+            .store(TakeoverDecision::Open as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn decide_takeover(&self, decision: TakeoverDecision) {
+        self.takeover.store(decision as u8, Ordering::Relaxed);
+        let waker = self
+            .takeover_waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The decision; while it is open, `waker` is woken once it is not.
+    pub(crate) fn takeover_decision(&self, waker: &Waker) -> TakeoverDecision {
+        const DECLINED: u8 = TakeoverDecision::Declined as u8;
+        const ACCEPTED: u8 = TakeoverDecision::Accepted as u8;
+        match self.takeover.load(Ordering::Relaxed) {
+            DECLINED => TakeoverDecision::Declined,
+            ACCEPTED => TakeoverDecision::Accepted,
+            _ => {
+                let mut waiting = self
+                    .takeover_waker
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *waiting = Some(waker.clone());
+                TakeoverDecision::Open
+            }
+        }
+    }
+}
+
+/// Adds without an atomic addition: one thread writes.
+fn add(counter: &AtomicU32, amount: u32) {
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(amount),
+        Ordering::Relaxed,
+    );
+}
+
+/// A moment that may not have come.
+#[derive(Debug, Default)]
+pub(crate) struct Stamp(AtomicU64);
+
+impl Stamp {
+    /// Remembers now, unless a moment is remembered already.
+    pub(crate) fn set(&self, opened: Instant) {
+        if !self.is_set() {
+            self.renew(opened);
+        }
+    }
+
+    /// Remembers now, whatever was remembered.
+    pub(crate) fn renew(&self, opened: Instant) {
+        let elapsed = u64::try_from(opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // Zero means that the moment has not come.
+        self.0.store(elapsed.max(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear(&self) {
+        if self.is_set() {
+            self.0.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn get(&self, opened: Instant) -> Option<Instant> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            elapsed => Some(opened + Duration::from_nanos(elapsed)),
+        }
+    }
+}
