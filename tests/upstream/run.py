@@ -20,59 +20,91 @@ from suites.comparison import complaints
 from suites.environment import carboy_is_installed, create_environment
 from suites.exclusions import judge_socket_pass
 from suites.execution import Outcome, SuiteRun, run_suite
-from suites.project import BUILD, fetch_source, load_projects
+from suites.project import BUILD, Project, fetch_source, load_projects
 from suites.table import format_table
 
-TAKEOVER = "carboy.testing.takeover"
-COUNTER = "suite_statistics"
-HEADING = ("suite", "plain passed", "plain failed", "passed", "failed", "requests", "awaits")
+HEADING = ("suite", "passed", "failed", "skipped", "requests", "awaits")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the suites that the command line names and return the exit status."""
     options = parse_arguments(arguments)
     projects = load_projects()
-    chosen = [projects[name] for name in options.suites or projects]
     if not (options.baseline_only or carboy_is_installed()):
         print(f"upstream: carboy is not installed for {sys.executable}", file=sys.stderr)
         return 2
     flask_source = options.flask_source and options.flask_source.resolve()
-    interpreter = create_environment(projects.values(), flask_source)
-    rows: list[tuple[str, ...]] = [HEADING]
-    found: list[str] = []
-    for project in chosen:
-        development = flask_source is not None and project.name == "flask"
-        source = flask_source if development else fetch_source(project)
-        name = f"{project.name} (source)" if development else project.name
-        results = BUILD / "results" / project.name
-        print(f"upstream: {name}, plain Flask", flush=True)
-        baseline = run_suite(interpreter, source, results / "plain", [COUNTER])
-        if options.baseline_only:
-            rows.append(row(name, baseline, None))
-        else:
-            print(f"upstream: {name}, {TAKEOVER}", flush=True)
-            served = run_suite(interpreter, source, results / "takeover", [COUNTER, TAKEOVER])
-            rows.append(row(name, baseline, served))
-            found += [f"{name}: {line}" for line in complaints(project, baseline, served)]
-        if project.name == "flask" and not (options.baseline_only and not options.socket_server):
-            server = options.socket_server or "carboy"
-            print(f"upstream: {name}, over sockets to {server}", flush=True)
-            plugins = [COUNTER, "socket_pass"]
-            option = f"--socket-server={server}"
-            served = run_suite(interpreter, source, results / "socket", plugins, option)
-            rows.append(row(f"{name}, sockets", baseline, served))
-            verdict = judge_socket_pass(baseline, served)
-            # The list is made for the released Flask; another line may do better.
-            judged = verdict.complaints + ([] if development else verdict.stale)
-            found += [f"{name}, sockets: {line}" for line in judged]
-            print(
-                f"upstream: {verdict.passed} of {verdict.sending} tests that send requests pass"
-                f" over sockets, {verdict.excluded} are left out with a reason"
-            )
-    print(format_table(rows))
-    for line in found:
+    server = options.socket_server or ("" if options.baseline_only else "carboy")
+    session = Session(create_environment(projects.values(), flask_source))
+    for name in options.suites or projects:
+        project = projects[name]
+        source = flask_source if name == "flask" and flask_source else fetch_source(project)
+        baseline = session.run_baseline(project, source)
+        if not options.baseline_only:
+            session.run_takeover(project, source, baseline)
+        if name == "flask" and server:
+            # The list of tests left out is made for the released Flask; with
+            # another line, a test that passes is no reason to change the list.
+            session.run_sockets(project, source, baseline, server, strict=flask_source is None)
+    print(format_table(session.rows))
+    for line in session.complaints:
         print(f"upstream: {line}", file=sys.stderr)
-    return 1 if found else 0
+    return 1 if session.complaints else 0
+
+
+class Session:
+    """Collects the lines of the table and the complaints of all runs."""
+
+    def __init__(self, interpreter: Path) -> None:
+        self.interpreter = interpreter
+        self.rows: list[tuple[str, ...]] = [HEADING]
+        self.complaints: list[str] = []
+
+    def run_baseline(self, project: Project, source: Path) -> SuiteRun:
+        """Run the suite under plain Flask."""
+        baseline = self.run(project, source, "plain")
+        self.add_row(project.name, baseline)
+        return baseline
+
+    def run_takeover(self, project: Project, source: Path, baseline: SuiteRun) -> None:
+        """Run the suite with each test client's request served by carboy."""
+        served = self.run(project, source, "takeover", "-p", "carboy.testing.takeover")
+        self.add_row(f"{project.name}, takeover", served)
+        self.complain(project.name, complaints(project, baseline, served))
+
+    def run_sockets(
+        self, project: Project, source: Path, baseline: SuiteRun, server: str, *, strict: bool
+    ) -> None:
+        """Run the suite with each test client's request sent over a socket."""
+        label = f"{project.name}, sockets"
+        option = f"--socket-server={server}"
+        served = self.run(project, source, f"sockets-{server}", "-p", "socket_pass", option)
+        self.add_row(label, served)
+        verdict = judge_socket_pass(baseline, served)
+        self.complain(label, verdict.complaints + (verdict.stale if strict else []))
+        print(
+            f"upstream: {verdict.passed} of {verdict.sending} tests that send requests pass"
+            f" over sockets to {server}, {verdict.excluded} are left out with a reason"
+        )
+
+    def run(self, project: Project, source: Path, label: str, *arguments: str) -> SuiteRun:
+        """Run the suite once."""
+        print(f"upstream: {project.name}, {label}", flush=True)
+        results = BUILD / "results" / project.name / label
+        return run_suite(self.interpreter, source, results, *project.options, *arguments)
+
+    def add_row(self, name: str, run: SuiteRun) -> None:
+        """Add one line to the table."""
+        counts = run.statistics
+        requests = str(counts.get("requests", counts["client_requests"]))
+        awaits = str(counts.get("awaits", "-"))
+        passed = str(run.count(Outcome.PASSED))
+        skipped = str(run.count(Outcome.SKIPPED))
+        self.rows.append((name, passed, str(run.failed), skipped, requests, awaits))
+
+    def complain(self, name: str, sentences: list[str]) -> None:
+        """Note why a run does not count as passed."""
+        self.complaints += [f"{name}: {sentence}" for sentence in sentences]
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -94,17 +126,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="what serves the socket pass; werkzeug is the control",
     )
     return parser.parse_args(arguments)
-
-
-def row(name: str, baseline: SuiteRun, served: SuiteRun | None) -> tuple[str, ...]:
-    """Return one line of the table."""
-    before = (str(baseline.count(Outcome.PASSED)), str(baseline.failed))
-    if served is None:
-        return (name, *before, "-", "-", str(baseline.statistics["client_requests"]), "-")
-    counts = served.statistics
-    requests = counts.get("requests", counts["client_requests"])
-    after = (str(served.count(Outcome.PASSED)), str(served.failed))
-    return (name, *before, *after, str(requests), str(counts.get("awaits", "-")))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def interpreter() -> Path:
 @functools.cache
 def run(interpreter: Path, project: Project, plugin: str | None) -> SuiteRun:
     """Run a suite once, however many tests ask for it."""
-    plugins = ["suite_statistics"] if plugin is None else ["suite_statistics", plugin]
+    arguments = [*project.options, *(["-p", plugin] if plugin else [])]
     results = BUILD / "results" / project.name / (plugin or "plain")
-    return run_suite(interpreter, fetch_source(project), results, plugins)
+    return run_suite(interpreter, fetch_source(project), results, *arguments)
 
 
 @pytest.mark.parametrize("project", PROJECTS.values(), ids=PROJECTS)

@@ -57,10 +57,8 @@ class SuiteRun:
         return self.count(Outcome.FAILED) + self.count(Outcome.ERROR)
 
 
-def run_suite(
-    interpreter: Path, source: Path, results: Path, plugins: list[str], *arguments: str
-) -> SuiteRun:
-    """Run the suite in `source` with the given pytest plugins.
+def run_suite(interpreter: Path, source: Path, results: Path, *arguments: str) -> SuiteRun:
+    """Run the suite in `source` with the given arguments of pytest.
 
     The plugins of this folder are reached over `PYTHONPATH`. Bytecode and
     pytest's cache are not written, so that an unpacked source stays as it is.
@@ -71,7 +69,7 @@ def run_suite(
     for stale in (junit, statistics):
         stale.unlink(missing_ok=True)
     command = [str(interpreter), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    command += [argument for plugin in plugins for argument in ("-p", plugin)]
+    command += ["-p", "suite_statistics"]
     command += [f"--junitxml={junit}", f"--suite-statistics={statistics}", *arguments]
     environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     environment |= {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -25,6 +25,7 @@ class Project:
     needs: tuple[str, ...]
     minimum_requests: int
     minimum_awaits: int
+    options: tuple[str, ...]
 
 
 def load_projects() -> dict[str, Project]:
@@ -38,6 +39,7 @@ def load_projects() -> dict[str, Project]:
             needs=tuple(entry["needs"]),
             minimum_requests=entry["minimum_requests"],
             minimum_awaits=entry["minimum_awaits"],
+            options=tuple(entry.get("options", ())),
         )
         for name, entry in table.items()
     }
