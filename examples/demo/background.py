@@ -78,7 +78,7 @@ class BackgroundProcess:
         try:
             code = self._process.wait(STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             message = f"{self.name} did not stop within {STOP_TIMEOUT_SECONDS:.0f} s of SIGTERM."
             raise DemoError(message) from None
