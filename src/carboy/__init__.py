@@ -1,5 +1,6 @@
 """carboy serves an unmodified Flask app natively on asyncio, from a Rust core."""
 
 from carboy.event_loop import EventLoop, new_event_loop, run
+from carboy.server import Limits, Server, ServerConfig, serve
 
-__all__ = ["EventLoop", "new_event_loop", "run"]
+__all__ = ["EventLoop", "Limits", "Server", "ServerConfig", "new_event_loop", "run", "serve"]

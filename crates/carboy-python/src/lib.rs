@@ -7,8 +7,12 @@ use pyo3::prelude::*;
 mod attach;
 mod event_loop;
 mod ffi;
+mod flask;
 mod names;
 mod runtime;
+mod server;
+mod worker;
+mod wsgi;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,4 +22,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod carboy_module {
     #[pymodule_export]
     use super::event_loop::{Handle, NativeEventLoop, TimerHandle};
+    #[pymodule_export]
+    use super::flask::Exchange;
+    #[pymodule_export]
+    use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};
+    #[pymodule_export]
+    use super::worker::{Slot, WorkerPool, await_on_loop, awaits, set_home_loop};
+    #[pymodule_export]
+    use super::wsgi::{InputStream, StartResponse};
 }

@@ -22,6 +22,30 @@ imported! {
     is_coroutine_function = "inspect" . "iscoroutinefunction";
     format_callback_source = "asyncio.format_helpers" . "_format_callback_source";
     format_handle = "asyncio.base_events" . "_format_handle";
+    greenlet = "greenlet" . "greenlet";
+    current_greenlet = "greenlet" . "getcurrent";
+    /// The logger of everything that goes wrong in the server.
+    logger = "carboy.log" . "logger";
+    /// Awaits something and settles a slot with the outcome.
+    deliver = "carboy.bridge" . "deliver";
+    client_disconnected = "werkzeug.exceptions" . "ClientDisconnected";
+    request_entity_too_large = "werkzeug.exceptions" . "RequestEntityTooLarge";
+    file_wrapper = "werkzeug.wsgi" . "FileWrapper";
+    /// Logs what an application let out, with the request it happened in.
+    log_failure = "carboy.log" . "log_failure";
+    flask_class = "flask" . "Flask";
+    /// What the guards of the loop's path compare with.
+    request_path_parts = "carboy.flask.pristine" . "request_path_parts";
+    has_own_converter = "carboy.flask.pristine" . "has_own_converter";
+    rule_facts = "carboy.flask.pristine" . "rule_facts";
+    is_complete_response = "carboy.flask.pristine" . "is_complete_response";
+    /// The coroutine of a request that is served on the loop's thread.
+    serve_on_loop = "carboy.bridge" . "serve_on_loop";
+    enter = "carboy.flask.pipeline" . "enter";
+    finalize = "carboy.flask.pipeline" . "finalize";
+    leave = "carboy.flask.pipeline" . "leave";
+    finish = "carboy.flask.pipeline" . "finish";
+    socket = "socket" . "socket";
     extract_stack = "asyncio.format_helpers" . "extract_stack";
 }
 
@@ -32,4 +56,22 @@ pub(crate) fn has_eager_start(py: Python<'_>) -> bool {
         py.import("asyncio")
             .is_ok_and(|asyncio| asyncio.hasattr("eager_task_factory").unwrap_or(false))
     })
+}
+
+/// The pair (1, 0), which stands for PEP 3333.
+pub(crate) fn wsgi_version(py: Python<'_>) -> &Bound<'_, PyAny> {
+    static VERSION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    VERSION
+        .get_or_init(py, || {
+            let version = pyo3::types::PyTuple::new(py, [1, 0]);
+            version.map_or_else(|_| py.None(), |version| version.into_any().unbind())
+        })
+        .bind(py)
+}
+
+/// `sys.stderr` as it is now: tests and notebooks replace it.
+pub(crate) fn standard_error(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static SYS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let sys = SYS.get_or_try_init(py, || py.import("sys").map(|sys| sys.into_any().unbind()))?;
+    sys.bind(py).getattr(pyo3::intern!(py, "stderr"))
 }

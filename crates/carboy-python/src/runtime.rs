@@ -17,3 +17,10 @@ pub(crate) fn new_local_runtime() -> io::Result<LocalRuntime> {
         .on_thread_unpark(thread_state::acquire_after_park)
         .build_local(LocalOptions::default())
 }
+
+/// Runs a future beside the event loop, on the same thread. It ends with `run_forever`.
+///
+/// Must be called while the loop runs, on its thread.
+pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(future);
+}

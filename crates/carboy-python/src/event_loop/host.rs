@@ -55,6 +55,7 @@ impl Host for PythonHost {
             } else {
                 callback.run(py)
             };
+            NativeEventLoop::run_deferred(self.event_loop.bind(py));
             match result {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {

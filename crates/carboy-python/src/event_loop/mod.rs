@@ -6,5 +6,5 @@ mod native_loop;
 mod task;
 
 pub(crate) use handle::{Handle, QueuedHandle, TimerHandle};
-pub(crate) use native_loop::NativeEventLoop;
+pub(crate) use native_loop::{Deferred, NativeEventLoop};
 pub(crate) use task::start_task;

@@ -38,7 +38,12 @@ pub(crate) struct NativeEventLoop {
     /// constructor schedules is caught here instead of queued. See `task.rs`.
     capturing: AtomicBool,
     captured: Mutex<Option<Py<Handle>>>,
+    /// What is to be done as soon as the callback that runs now has left its context.
+    deferred: Mutex<Vec<Deferred>>,
 }
+
+/// Something that must wait until no context is entered on the loop's thread.
+pub(crate) type Deferred = Box<dyn FnOnce(Python<'_>) + Send>;
 
 impl NativeEventLoop {
     pub(crate) fn queues(&self) -> &EventLoop<QueuedHandle> {
@@ -64,6 +69,27 @@ impl NativeEventLoop {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// Does `action` after the callback that runs now, before the next one.
+    ///
+    /// A context is entered on one thread at a time: who hands it to another thread must
+    /// have left it.
+    pub(crate) fn defer(&self, action: Deferred) {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner).push(action);
+    }
+
+    /// Does what was deferred.
+    pub(crate) fn run_deferred(slf: &Bound<'_, Self>) {
+        let mut deferred = slf.get().deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        if deferred.is_empty() {
+            return;
+        }
+        let actions = std::mem::take(&mut *deferred);
+        drop(deferred);
+        for action in actions {
+            action(slf.py());
+        }
     }
 
     fn check_closed(&self) -> PyResult<()> {
@@ -195,6 +221,7 @@ impl NativeEventLoop {
             debug: AtomicBool::new(false),
             capturing: AtomicBool::new(false),
             captured: Mutex::new(None),
+            deferred: Mutex::new(Vec::new()),
         })
     }
 

@@ -39,6 +39,11 @@ impl Drop for DrivingGuard {
     }
 }
 
+/// Whether this thread turns a loop now, and so must not wait for anything.
+pub(crate) fn is_driving() -> bool {
+    DRIVING.get()
+}
+
 /// The runtime's park hook: gives back the GIL.
 pub(crate) fn release_while_parked() {
     if !DRIVING.get() || !SAVED.get().is_null() {

@@ -1,0 +1,269 @@
+//! One request that is served on the loop's thread: the place where its context is pushed,
+//! its view is called, and its answer is made.
+//!
+//! The task of the request runs `carboy.bridge.serve_on_loop(exchange)`, which calls
+//! [`Exchange::begin`], awaits the view, and ends with [`Exchange::finish`] or
+//! [`Exchange::fail`]. Where code of the application's own has to run that is not async
+//! (an error handler, the body's generator), the rest is done on a worker, in the same
+//! context.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyContext, PyDict, PyList, PyTuple};
+
+use super::{DispatchPlan, Route};
+use crate::event_loop::{NativeEventLoop, start_task};
+use crate::ffi::context;
+use crate::names;
+use crate::worker::{Pool, Slot};
+use crate::wsgi::{Responder, StartResponse, deliver_complete, deliver_iterable, fail};
+
+/// Where the answer goes.
+pub(crate) enum Sink {
+    /// To a connection; the rest of a request, if need be, to a worker of the pool.
+    Connection(Responder, Arc<Pool>),
+    /// To a thread of this process that called the application itself.
+    Caller(Py<Slot>),
+}
+
+/// A request on its way through its view.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct Exchange {
+    plan: Arc<DispatchPlan>,
+    event_loop: Py<NativeEventLoop>,
+    environ: Py<PyDict>,
+    route: Route,
+    context: Py<PyContext>,
+    /// The request context (Flask 3.1) or the app context (3.2), once it is pushed.
+    flask_context: Mutex<Option<Py<PyAny>>>,
+    sink: Mutex<Option<Sink>>,
+}
+
+/// Serves a request on the loop's thread: makes its task and takes the first step.
+///
+/// Must be called on that thread, outside of any task.
+pub(crate) fn start_on_loop_thread(
+    event_loop: &Bound<'_, NativeEventLoop>,
+    plan: &Arc<DispatchPlan>,
+    environ: &Bound<'_, PyDict>,
+    route: Route,
+    context: &Bound<'_, PyContext>,
+    sink: Sink,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let exchange = Exchange {
+        plan: Arc::clone(plan),
+        event_loop: event_loop.clone().unbind(),
+        environ: environ.clone().unbind(),
+        route,
+        context: context.clone().unbind(),
+        flask_context: Mutex::new(None),
+        sink: Mutex::new(Some(sink)),
+    };
+    let exchange = Bound::new(py, exchange)?;
+    let coroutine = names::serve_on_loop(py)?.call1((&exchange,))?;
+    let started = start_task(event_loop, &coroutine, context);
+    NativeEventLoop::run_deferred(event_loop);
+    if let Err(error) = started {
+        exchange.get().break_off(py, error);
+    }
+    Ok(())
+}
+
+impl Exchange {
+    fn take_sink(&self) -> Option<Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn flask_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let context = self.flask_context.lock().unwrap_or_else(PoisonError::into_inner);
+        context.as_ref().map(|context| context.clone_ref(py))
+    }
+
+    /// Answers a request that failed outside of Flask's own error handling.
+    fn break_off(&self, py: Python<'_>, error: PyErr) {
+        match self.take_sink() {
+            Some(Sink::Connection(mut responder, _)) => {
+                fail(py, self.environ.bind(py), error, &mut responder);
+            }
+            Some(Sink::Caller(slot)) => slot.get().settle(Err(error)),
+            None => error.write_unraisable(py, None),
+        }
+    }
+
+    /// Makes the response with Flask's own code, which is all that is needed for a plain
+    /// value, and pops the context.
+    fn finish_here(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let flask_context = self.flask_context(py);
+        let application = self.plan.application(py);
+        let response =
+            match names::finalize(py)?.call1((application, &flask_context, value)) {
+                Ok(response) => response,
+                Err(error) => {
+                    self.finish_elsewhere(py, "unhandled", error.into_value(py).into_any());
+                    return Ok(());
+                }
+            };
+        let environ = self.environ.bind(py);
+        match self.take_sink() {
+            Some(Sink::Connection(responder, _)) => {
+                let start_response = Bound::new(py, StartResponse::new(responder))?;
+                let iterable = names::leave(py)?.call1((
+                    application,
+                    &flask_context,
+                    environ,
+                    response,
+                    &start_response,
+                ));
+                let delivered = iterable.and_then(|iterable| {
+                    let delivered = deliver_complete(&iterable, &start_response);
+                    let closed = iterable.call_method0(intern!(py, "close"));
+                    delivered.and(closed.map(drop))
+                });
+                if let Err(error) = delivered {
+                    let (_, mut responder) = start_response.get().take();
+                    fail(py, environ, error, &mut responder);
+                }
+            }
+            Some(Sink::Caller(slot)) => {
+                let rest = ("response", response).into_pyobject(py)?;
+                self.settle_after_step(py, slot, rest);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Does the rest of the request on a worker, or on the calling thread.
+    fn finish_elsewhere(&self, py: Python<'_>, stage: &'static str, value: Py<PyAny>) {
+        match self.take_sink() {
+            Some(Sink::Connection(responder, pool)) => {
+                let application = self.plan.application(py).clone().unbind();
+                let flask_context = self.flask_context(py);
+                let environ = self.environ.clone_ref(py);
+                let context = self.context.clone_ref(py);
+                let job = Box::new(move |py: Python<'_>| {
+                    let environ = environ.bind(py);
+                    let arguments = (application, flask_context, environ, stage, value);
+                    finish_on_worker(py, context.bind(py), environ, arguments, responder);
+                });
+                // Only after the task's step has left the context may a worker enter it.
+                let deferred = Box::new(move |_: Python<'_>| pool.dispatch(job));
+                self.event_loop.get().defer(deferred);
+            }
+            Some(Sink::Caller(slot)) => {
+                if let Ok(rest) = (stage, value).into_pyobject(py) {
+                    self.settle_after_step(py, slot, rest);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Gives the calling thread what is left to do, once the task's step has left the
+    /// context that the thread will enter.
+    fn settle_after_step(&self, py: Python<'_>, slot: Py<Slot>, rest: Bound<'_, PyTuple>) {
+        let flask_context = self.flask_context(py);
+        let rest = (flask_context, rest).into_pyobject(py).map(|rest| rest.into_any().unbind());
+        let deferred = Box::new(move |_: Python<'_>| slot.get().settle(rest));
+        self.event_loop.get().defer(deferred);
+    }
+}
+
+type FinishArguments<'py> =
+    (Py<PyAny>, Option<Py<PyAny>>, &'py Bound<'py, PyDict>, &'static str, Py<PyAny>);
+
+fn finish_on_worker(
+    py: Python<'_>,
+    context: &Bound<'_, PyContext>,
+    environ: &Bound<'_, PyDict>,
+    (application, flask_context, _, stage, value): FinishArguments<'_>,
+    responder: Responder,
+) {
+    let outcome = Bound::new(py, StartResponse::new(responder)).and_then(|start_response| {
+        context::enter(context)?;
+        let iterable = names::finish(py).and_then(|finish| {
+            let arguments = (application, flask_context, environ, stage, value, &start_response);
+            finish.call1(arguments)
+        });
+        let outcome = iterable.and_then(|iterable| {
+            let delivered = deliver_iterable(&iterable, &start_response);
+            let closed = match iterable.getattr_opt(intern!(py, "close"))? {
+                Some(close) => close.call0().map(drop),
+                None => Ok(()),
+            };
+            delivered.and(closed)
+        });
+        if let Err(error) = outcome {
+            let (_, mut responder) = start_response.get().take();
+            fail(py, environ, error, &mut responder);
+        }
+        context::exit(context)
+    });
+    if let Err(error) = outcome {
+        error.write_unraisable(py, None);
+    }
+}
+
+#[pymethods]
+impl Exchange {
+    /// Pushes Flask's context and calls the view. Returns what is to be awaited.
+    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let application = self.plan.application(py);
+        let enter = names::enter(py)?;
+        let entered = enter.call1((application, &self.environ))?;
+        let (flask_context, routing_exception): (Py<PyAny>, Option<Bound<'_, PyAny>>) =
+            entered.extract()?;
+        *self.flask_context.lock().unwrap_or_else(PoisonError::into_inner) = Some(flask_context);
+        if let Some(exception) = routing_exception {
+            return Err(PyErr::from_value(exception));
+        }
+        self.route.view.bind(py).call((), Some(self.route.view_args.bind(py)))
+    }
+
+    /// Answers with what the view returned.
+    fn finish(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(flask_context) = self.flask_context(py) else {
+            return Err(PyRuntimeError::new_err("finish() before begin()"));
+        };
+        if is_plain(&value)?
+            && self.plan.may_finish_on_loop(py, flask_context.bind(py), &self.route)?
+        {
+            self.finish_here(py, &value)
+        } else {
+            self.finish_elsewhere(py, "value", value.unbind());
+            Ok(())
+        }
+    }
+
+    /// Answers after an exception: Flask's error handling runs on a worker, because error
+    /// handlers may be sync.
+    fn fail(&self, py: Python<'_>, error: Py<PyAny>) {
+        if self.flask_context(py).is_some() {
+            self.finish_elsewhere(py, "error", error);
+        } else {
+            self.break_off(py, PyErr::from_value(error.into_bound(py)));
+        }
+    }
+}
+
+/// Whether Flask makes a response of a view's return value without running any code of
+/// the application: no generator, no callable, no class of its own.
+fn is_plain(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if let Ok(parts) = value.cast_exact::<PyTuple>() {
+        return Ok(!parts.is_empty() && is_plain(&parts.get_item(0)?)?);
+    }
+    if value.is_instance_of::<pyo3::types::PyString>()
+        || value.is_instance_of::<PyBytes>()
+        || value.is_instance_of::<pyo3::types::PyByteArray>()
+        || value.is_instance_of::<PyDict>()
+        || value.is_instance_of::<PyList>()
+    {
+        return Ok(true);
+    }
+    names::is_complete_response(value.py())?.call1((value,))?.is_truthy()
+}
+

@@ -1,0 +1,209 @@
+//! What carboy knows of an application: made once, checked per request.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyType};
+
+use super::eligibility::{EligibilityCounts, Reason};
+use super::route::{Route, RouteCache, RouteQuery};
+use crate::names;
+
+/// The dispatch plan of an application.
+pub(crate) struct DispatchPlan {
+    application: Py<PyAny>,
+    flask: Option<FlaskParts>,
+    counts: EligibilityCounts,
+}
+
+/// What is compared with, and remembered of, a Flask app.
+struct FlaskParts {
+    class: Py<PyType>,
+    /// The methods on a request's way and Flask's own function for each. Replaced ones,
+    /// on the class or on the app, are found by identity.
+    methods: Vec<(Py<PyString>, Py<PyAny>)>,
+    signals: Vec<Py<PyAny>>,
+    session_interface_class: Py<PyAny>,
+    request_constructor: Py<PyAny>,
+    routes: RouteCache,
+}
+
+impl DispatchPlan {
+    /// Looks at an application. Anything that is not a Flask app is served on workers.
+    pub(crate) fn new(application: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = application.py();
+        let flask_class = names::flask_class(py)?;
+        let flask = if application.is_instance(flask_class)? {
+            let parts = names::request_path_parts(py)?.call0()?;
+            let (methods, signals, session_interface_class, request_constructor) =
+                parts.extract()?;
+            Some(FlaskParts {
+                class: application.get_type().unbind(),
+                methods,
+                signals,
+                session_interface_class,
+                request_constructor,
+                routes: RouteCache::default(),
+            })
+        } else {
+            None
+        };
+        let counts = EligibilityCounts::default();
+        Ok(Self { application: application.clone().unbind(), flask, counts })
+    }
+
+    pub(crate) fn application<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.application.bind(py)
+    }
+
+    /// Where requests were served, and why.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.counts.named()
+    }
+
+    /// Decides where a request is served: here and now on the loop with the given route,
+    /// or, with none, whole on a worker.
+    pub(crate) fn route_on_loop(&self, py: Python<'_>, query: &RouteQuery<'_>) -> Option<Route> {
+        // A guard that raises is one that does not hold; Flask's own path will tell.
+        let decision = self.decide(py, query).unwrap_or(Err(Reason::Unknown));
+        match decision {
+            Ok(route) => {
+                self.counts.count_on_loop();
+                Some(route)
+            }
+            Err(reason) => {
+                self.counts.count_on_worker(reason);
+                None
+            }
+        }
+    }
+
+    fn decide(&self, py: Python<'_>, query: &RouteQuery<'_>) -> PyResult<Result<Route, Reason>> {
+        let Some(flask) = &self.flask else { return Ok(Err(Reason::NotFlask)) };
+        if !query.is_usual {
+            return Ok(Err(Reason::UnusualRequest));
+        }
+        let application = self.application.bind(py);
+        let attributes = application.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+        if flask.has_replaced_method(py, &attributes)? {
+            return Ok(Err(Reason::MethodReplaced));
+        }
+        if flask.has_signal_receiver(py)? {
+            return Ok(Err(Reason::SignalReceiver));
+        }
+        if flask.has_own_class(application)? {
+            return Ok(Err(Reason::OwnClass));
+        }
+        let url_map = item(&attributes, intern!(py, "url_map"))?;
+        let config = item(&attributes, intern!(py, "config"))?;
+        let config = config.cast::<PyDict>()?;
+        let restricts_hosts = config
+            .get_item(intern!(py, "TRUSTED_HOSTS"))?
+            .is_some_and(|hosts| !hosts.is_none());
+        if restricts_hosts
+            || url_map.getattr(intern!(py, "host_matching"))?.is_truthy()?
+            || item(&attributes, intern!(py, "subdomain_matching"))?.is_truthy()?
+        {
+            return Ok(Err(Reason::HostMatching));
+        }
+        let route = match flask.routes.find(&attributes, &url_map, query)? {
+            Ok(route) => route,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if has_hook(&attributes, &route)? {
+            return Ok(Err(Reason::Hook));
+        }
+        Ok(Ok(route))
+    }
+
+    /// Whether the rest of a request may run on the loop after its view: nothing that is
+    /// the application's own was added meanwhile.
+    pub(crate) fn may_finish_on_loop(
+        &self,
+        py: Python<'_>,
+        context: &Bound<'_, PyAny>,
+        route: &Route,
+    ) -> PyResult<bool> {
+        let Some(flask) = &self.flask else { return Ok(false) };
+        let attributes =
+            self.application.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+        Ok(!context.getattr(intern!(py, "_after_request_functions"))?.is_truthy()?
+            && !flask.has_signal_receiver(py)?
+            && !has_hook(&attributes, route)?)
+    }
+}
+
+impl FlaskParts {
+    fn has_replaced_method(
+        &self,
+        py: Python<'_>,
+        attributes: &Bound<'_, PyDict>,
+    ) -> PyResult<bool> {
+        let class = self.class.bind(py);
+        for (name, own) in &self.methods {
+            if attributes.contains(name)? || !class.getattr(name)?.is(own) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_signal_receiver(&self, py: Python<'_>) -> PyResult<bool> {
+        for signal in &self.signals {
+            if signal.bind(py).getattr(intern!(py, "receivers"))?.is_truthy()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_own_class(&self, application: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = application.py();
+        let session_interface = application.getattr(intern!(py, "session_interface"))?;
+        if !session_interface.get_type().is(&self.session_interface_class) {
+            return Ok(true);
+        }
+        let request_class = application.getattr(intern!(py, "request_class"))?;
+        let constructor = request_class.getattr(intern!(py, "__init__"))?;
+        Ok(!constructor.is(&self.request_constructor))
+    }
+}
+
+fn item<'py>(
+    attributes: &Bound<'py, PyDict>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    attributes
+        .get_item(name)?
+        .ok_or_else(|| pyo3::exceptions::PyAttributeError::new_err(name.clone().unbind()))
+}
+
+/// Whether a function is registered for the app or one of the route's blueprints.
+fn has_hook(attributes: &Bound<'_, PyDict>, route: &Route) -> PyResult<bool> {
+    let py = attributes.py();
+    let registries = [
+        intern!(py, "before_request_funcs"),
+        intern!(py, "after_request_funcs"),
+        intern!(py, "teardown_request_funcs"),
+        intern!(py, "url_value_preprocessors"),
+    ];
+    for registry in registries {
+        let registry = item(attributes, registry)?;
+        let registry = registry.cast::<PyDict>()?;
+        if registry.is_empty() {
+            continue;
+        }
+        if let Some(functions) = registry.get_item(py.None())?
+            && functions.is_truthy()?
+        {
+            return Ok(true);
+        }
+        for blueprint in &route.blueprints {
+            if let Some(functions) = registry.get_item(blueprint)?
+                && functions.is_truthy()?
+            {
+                return Ok(true);
+            }
+        }
+    }
+    item(attributes, intern!(py, "teardown_appcontext_funcs"))?.is_truthy()
+}

@@ -1,0 +1,249 @@
+//! The application that `carboy-server` calls: decides between the loop and a worker.
+
+use std::future::Future;
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use carboy_server::{
+    Application, BodyError, Buffered, Request, RequestBody, Response, ResponseBody,
+    TakeoverResponse,
+};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tokio::sync::oneshot;
+
+use crate::event_loop::NativeEventLoop;
+use crate::ffi::context;
+use crate::flask::{DispatchPlan, Route, RouteQuery, Sink, start_on_loop_thread};
+use crate::names;
+use crate::worker::{Pool, with_request_input};
+use crate::wsgi::{
+    EnvironSettings, InputStream, RequestHead, Responder, build_environ, serve_wsgi,
+};
+
+/// A body up to this size is collected before an async view runs on the loop; a larger one
+/// is served on a worker, where the view's reads may wait.
+const BODY_ON_LOOP_BYTES: usize = 1024 * 1024;
+
+/// What has arrived of a body up to this size goes to the worker at once.
+const BODY_AT_ONCE_BYTES: usize = 64 * 1024;
+
+/// A Python application, as the server sees it.
+pub(super) struct PythonApplication(Rc<Parts>);
+
+struct Parts {
+    plan: Arc<DispatchPlan>,
+    pool: Arc<Pool>,
+    event_loop: Py<NativeEventLoop>,
+    settings: Arc<EnvironSettings>,
+}
+
+impl PythonApplication {
+    pub(super) fn new(
+        plan: Arc<DispatchPlan>,
+        pool: Arc<Pool>,
+        event_loop: Py<NativeEventLoop>,
+    ) -> Self {
+        let settings = Arc::new(EnvironSettings { multithread: true });
+        Self(Rc::new(Parts { plan, pool, event_loop, settings }))
+    }
+}
+
+impl Application for PythonApplication {
+    fn call(&self, request: Request) -> impl Future<Output = Response> + 'static {
+        let parts = Rc::clone(&self.0);
+        async move { parts.serve(request).await }
+    }
+}
+
+impl Parts {
+    async fn serve(&self, request: Request) -> Response {
+        let Request { method, uri, version, headers, body, connection, takeover } = request;
+        let settings = Arc::clone(&self.settings);
+        let head =
+            RequestHead::new((method, uri, version, headers), &connection, settings);
+        // Holding a request up to let its body arrive is only for those that asked nothing.
+        let may_run_on_loop = takeover.is_none() && !body.expects_continue();
+        if may_run_on_loop && let Some(route) = self.route_on_loop(&head) {
+            let content = if body.is_empty() {
+                Bytes::new()
+            } else {
+                match body.buffer(BODY_ON_LOOP_BYTES).await {
+                    Buffered::Complete(content) => content,
+                    Buffered::Partial { prefix, rest } => {
+                        let input = InputStream::arriving(rest.into_reader(prefix));
+                        return self.serve_on_worker(head, input).await;
+                    }
+                    Buffered::Failed(error) => return refuse(&error),
+                }
+            };
+            return self.serve_on_loop(&head, content, route).await;
+        }
+        let input = match arriving_input(body).await {
+            Ok(input) => input,
+            Err(error) => InputStream::failed(error),
+        };
+        match takeover.map(carboy_server::TakeoverOffer::accept) {
+            Some(Ok((socket, takeover))) => self.serve_takeover(head, input, socket, takeover).await,
+            // Without a descriptor for the socket the application sees an ordinary request.
+            Some(Err(_)) | None => self.serve_on_worker(head, input).await,
+        }
+    }
+
+    fn route_on_loop(&self, head: &RequestHead) -> Option<Route> {
+        let path = head.decoded_path();
+        let host = match head.uri.authority() {
+            Some(authority) => authority.as_str().as_bytes(),
+            None => head.headers.get(HOST).map_or(&[][..], HeaderValue::as_bytes),
+        };
+        let query = RouteQuery::new(head.method.as_str(), std::str::from_utf8(&path).ok(), host);
+        Python::attach(|py| self.plan.route_on_loop(py, &query))
+    }
+
+    async fn serve_on_loop(&self, head: &RequestHead, content: Bytes, route: Route) -> Response {
+        let (responder, answer) = Responder::new();
+        Python::attach(|py| {
+            let started = Py::new(py, InputStream::complete(content))
+                .and_then(|input| build_environ(py, head, &input))
+                .and_then(|environ| {
+                    let context = context::new_empty(py)?.into_bound(py);
+                    let event_loop = self.event_loop.bind(py);
+                    let sink = Sink::Connection(responder, Arc::clone(&self.pool));
+                    start_on_loop_thread(event_loop, &self.plan, &environ, route, &context, sink)
+                });
+            if let Err(error) = started {
+                error.write_unraisable(py, None);
+            }
+        });
+        await_answer(answer).await
+    }
+
+    async fn serve_on_worker(&self, head: RequestHead, input: InputStream) -> Response {
+        let (responder, answer) = Responder::new();
+        self.dispatch(head, input, responder, None);
+        await_answer(answer).await
+    }
+
+    /// Serves a request that asks for an upgrade: a library in the application may take
+    /// the connection over by the socket in the environ, or answer in the ordinary way.
+    async fn serve_takeover(
+        &self,
+        head: RequestHead,
+        input: InputStream,
+        socket: UnixStream,
+        takeover: TakeoverResponse,
+    ) -> Response {
+        let (responder, answer) = Responder::new();
+        self.dispatch(head, input, responder, Some(socket));
+        let answer = await_answer(answer);
+        tokio::pin!(answer, takeover);
+        tokio::select! {
+            biased;
+            taken_over = &mut takeover => match taken_over {
+                Some(response) => response,
+                None => answer.await,
+            },
+            response = &mut answer => response,
+        }
+    }
+
+    fn dispatch(
+        &self,
+        head: RequestHead,
+        input: InputStream,
+        responder: Responder,
+        socket: Option<UnixStream>,
+    ) {
+        let plan = Arc::clone(&self.plan);
+        self.pool.dispatch(Box::new(move |py| {
+            let application = plan.application(py);
+            if let Err(error) = serve_on_this_thread(application, &head, input, responder, socket) {
+                error.write_unraisable(py, None);
+            }
+        }));
+    }
+}
+
+/// A worker's side: the whole request, in a fresh and empty context.
+fn serve_on_this_thread(
+    application: &Bound<'_, PyAny>,
+    head: &RequestHead,
+    input: InputStream,
+    responder: Responder,
+    socket: Option<UnixStream>,
+) -> PyResult<()> {
+    let py = application.py();
+    let input = Py::new(py, input)?;
+    let environ = build_environ(py, head, &input)?;
+    let socket = socket.map(|socket| offer_socket(&environ, socket)).transpose()?;
+    let context = context::new_empty(py)?.into_bound(py);
+    context::enter(&context)?;
+    with_request_input(py, &input, || serve_wsgi(py, application, &environ, responder));
+    let left = context::exit(&context);
+    if let Some(socket) = socket {
+        socket.call_method0("close")?;
+    }
+    left
+}
+
+/// Puts a socket into the environ under the name of Werkzeug's server: what libraries that
+/// speak websockets by themselves look for.
+fn offer_socket<'py>(
+    environ: &Bound<'py, PyDict>,
+    socket: UnixStream,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = environ.py();
+    let keywords = PyDict::new(py);
+    keywords.set_item("fileno", socket.into_raw_fd())?;
+    let socket = names::socket(py)?.call((), Some(&keywords))?;
+    environ.set_item("werkzeug.socket", &socket)?;
+    Ok(socket)
+}
+
+/// The body for a worker: what is there at once, the rest as it is read.
+async fn arriving_input(body: RequestBody) -> Result<InputStream, BodyError> {
+    if body.is_empty() {
+        return Ok(InputStream::complete(Bytes::new()));
+    }
+    // Who expects "100 Continue" gets it when the application begins to read.
+    if body.expects_continue() {
+        return Ok(InputStream::arriving(body.into_reader(Vec::new())));
+    }
+    match body.buffer_available(BODY_AT_ONCE_BYTES).await {
+        Buffered::Complete(content) => Ok(InputStream::complete(content)),
+        Buffered::Partial { prefix, rest } => Ok(InputStream::arriving(rest.into_reader(prefix))),
+        Buffered::Failed(error) => Err(error),
+    }
+}
+
+async fn await_answer(answer: oneshot::Receiver<Response>) -> Response {
+    // A request that was broken off before its head has nothing better to say.
+    answer
+        .await
+        .unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n"))
+}
+
+/// The answer to a request whose body can't be had, where no application reads it.
+fn refuse(error: &BodyError) -> Response {
+    let status = match error {
+        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        BodyError::Incomplete | BodyError::Malformed => StatusCode::BAD_REQUEST,
+    };
+    plain(status, &format!("{status}: {error}\n"))
+}
+
+fn plain(status: StatusCode, message: &str) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    let mut response = Response::new(ResponseBody::full(Bytes::from(message.to_owned())));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,93 @@
+//! Serves requests that a thread of this process makes, by the rules for connections: what
+//! test clients do. The calling thread stands for the worker.
+
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyContext, PyDict, PyString};
+
+use crate::event_loop::NativeEventLoop;
+use crate::flask::{DispatchPlan, Route, RouteQuery, Sink, start_on_loop_thread};
+use crate::worker::{Slot, post_to_loop, wait_for_loop};
+
+/// Dispatches requests of an application that are given as an environ.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct InProcessDispatcher {
+    plan: Arc<DispatchPlan>,
+}
+
+impl InProcessDispatcher {
+    fn route(&self, environ: &Bound<'_, PyDict>) -> PyResult<Option<Route>> {
+        let py = environ.py();
+        let text = |key: &Bound<'_, PyString>| -> PyResult<String> {
+            environ.get_item(key)?.map_or_else(|| Ok(String::new()), |value| value.extract())
+        };
+        if environ.contains(intern!(py, "HTTP_UPGRADE"))? {
+            return Ok(None);
+        }
+        let method = text(intern!(py, "REQUEST_METHOD"))?;
+        let path = text(intern!(py, "PATH_INFO"))?;
+        let host = text(intern!(py, "HTTP_HOST"))?;
+        // PEP 3333: each character of the path stands for one byte.
+        let path: Result<Vec<u8>, _> =
+            path.chars().map(|character| u8::try_from(u32::from(character))).collect();
+        let path = path.ok().and_then(|path| String::from_utf8(path).ok());
+        let query = RouteQuery::new(&method, path.as_deref(), host.as_bytes());
+        Ok(self.plan.route_on_loop(py, &query))
+    }
+}
+
+#[pymethods]
+impl InProcessDispatcher {
+    #[new]
+    fn new(application: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self { plan: Arc::new(DispatchPlan::new(application)?) })
+    }
+
+    /// Serves a request on the loop up to the end of its view, in the caller's context.
+    ///
+    /// Returns None when the request is to be served on the calling thread instead, else
+    /// Flask's context and what is left to do: see `carboy.flask.pipeline.finish`.
+    fn dispatch(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, NativeEventLoop>,
+        environ: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let Some(route) = self.route(environ)? else { return Ok(None) };
+        let plan = Arc::clone(&self.plan);
+        let environ = environ.clone().unbind();
+        let outcome = wait_for_loop(py, |slot, context| {
+            let (slot, context) = (slot.clone().unbind(), context.clone().unbind());
+            let home = event_loop.clone().unbind();
+            let action = Box::new(move |py: Python<'_>| {
+                start(py, home, &plan, environ, route, context, slot);
+            });
+            post_to_loop(event_loop, action)
+        })?;
+        Ok(Some(outcome))
+    }
+
+    /// Where requests were served, and why: counts by name.
+    fn eligibility(&self) -> Vec<(&'static str, u64)> {
+        self.plan.counts()
+    }
+}
+
+fn start(
+    py: Python<'_>,
+    event_loop: Py<NativeEventLoop>,
+    plan: &Arc<DispatchPlan>,
+    environ: Py<PyDict>,
+    route: Route,
+    context: Py<PyContext>,
+    slot: Py<Slot>,
+) {
+    let sink = Sink::Caller(slot.clone_ref(py));
+    let event_loop = event_loop.bind(py);
+    let (environ, context) = (environ.bind(py), context.bind(py));
+    if let Err(error) = start_on_loop_thread(event_loop, plan, environ, route, context, sink) {
+        slot.get().settle(Err(error));
+    }
+}

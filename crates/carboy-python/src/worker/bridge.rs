@@ -1,0 +1,163 @@
+//! The bridge from sync code to the loop: `Flask.async_to_sync` ends here.
+//!
+//! The coroutine becomes a task of the one persistent loop and runs in the request's own
+//! `contextvars.Context`. A context can be entered on one thread at a time only, so the
+//! caller leaves it for that while.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyContext, PyTuple};
+
+use super::slot::Slot;
+use super::thread::{current_input, current_worker, wait_at_bridge};
+use crate::event_loop::{Deferred, NativeEventLoop, start_task};
+use crate::ffi::{context, thread_state};
+use crate::names;
+
+/// The loop that serves requests in this process, for threads that the application itself
+/// has started.
+static HOME_LOOP: Mutex<Option<Py<NativeEventLoop>>> = Mutex::new(None);
+
+/// How many awaitables have crossed the bridge.
+static AWAITS: AtomicU64 = AtomicU64::new(0);
+
+/// Sets or unsets the loop on which awaitables of sync code run.
+#[pyfunction]
+pub(crate) fn set_home_loop(event_loop: Option<Py<NativeEventLoop>>) {
+    let mut home = HOME_LOOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = std::mem::replace(&mut *home, event_loop);
+    drop(home);
+    drop(before);
+}
+
+fn home_loop(py: Python<'_>) -> Option<Bound<'_, NativeEventLoop>> {
+    let home = HOME_LOOP.lock().unwrap_or_else(PoisonError::into_inner);
+    home.as_ref().map(|event_loop| event_loop.bind(py).clone())
+}
+
+/// How many awaitables have crossed the bridge since the process began.
+#[pyfunction]
+pub(crate) fn awaits() -> u64 {
+    AWAITS.load(Ordering::Relaxed)
+}
+
+/// The current context of this stack itself, not a copy.
+///
+/// greenlet is the one public way to it. A thread that never used a context variable has
+/// none yet; copying makes CPython create it.
+fn current_context(py: Python<'_>) -> PyResult<Bound<'_, PyContext>> {
+    let greenlet = names::current_greenlet(py)?.call0()?;
+    let mut current = greenlet.getattr(pyo3::intern!(py, "gr_context"))?;
+    if current.is_none() {
+        context::copy_current(py)?;
+        current = greenlet.getattr(pyo3::intern!(py, "gr_context"))?;
+    }
+    Ok(current.cast_into::<PyContext>()?)
+}
+
+/// Runs `awaitable` on the loop, in the caller's context, and returns its result.
+///
+/// # Errors
+///
+/// What the awaitable raises; `RuntimeError` on the loop's own thread, which must not
+/// wait for itself, and where no loop serves.
+#[pyfunction]
+pub(crate) fn await_on_loop(py: Python<'_>, awaitable: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if thread_state::is_driving() {
+        awaitable.call_method0("close").ok();
+        return Err(PyRuntimeError::new_err(
+            "async code was called in the sync way on the event loop's own thread, which can't \
+             wait for itself: await it instead",
+        ));
+    }
+    let Some(event_loop) = home_loop(py) else {
+        awaitable.call_method0("close").ok();
+        return Err(PyRuntimeError::new_err("no carboy server is running in this process"));
+    };
+    AWAITS.fetch_add(1, Ordering::Relaxed);
+    if let Some(input) = current_input(py) {
+        // Async code must not wait for the body on the loop's thread: it is there before.
+        input.get().collect(py)?;
+    }
+    let home = event_loop.clone().unbind();
+    let awaitable = awaitable.unbind();
+    wait_for_loop(py, move |slot, context| {
+        let (slot, context) = (slot.clone().unbind(), context.clone().unbind());
+        let action = Box::new(move |py: Python<'_>| {
+            start_on_loop(home.bind(py), awaitable.bind(py), slot.bind(py), context.bind(py));
+        });
+        post_to_loop(&event_loop, action)
+    })
+}
+
+/// Lets `post` begin something on the loop, leaving the caller's context to it, and waits
+/// until it settles the slot.
+pub(crate) fn wait_for_loop(
+    py: Python<'_>,
+    post: impl FnOnce(&Bound<'_, Slot>, &Bound<'_, PyContext>) -> PyResult<()>,
+) -> PyResult<Py<PyAny>> {
+    let worker = current_worker();
+    let slot = Bound::new(py, Slot::new(worker.clone()))?;
+    let context = current_context(py)?;
+    // A thread's first context is nobody's to leave; the loop may enter that one as it is.
+    let was_entered = context::exit(&context).is_ok();
+    let waited = post(&slot, &context).and_then(|()| match &worker {
+        Some((pool, id)) => wait_at_bridge(py, pool, *id, slot.get().id),
+        None => {
+            slot.get().wait_foreign(py);
+            Ok(())
+        }
+    });
+    if was_entered {
+        context::enter(&context)?;
+    }
+    waited?;
+    slot.get().take()
+}
+
+/// Runs a native action on the loop's thread, outside of any task and context but an empty
+/// one of its own.
+pub(crate) fn post_to_loop(
+    event_loop: &Bound<'_, NativeEventLoop>,
+    action: Deferred,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let posted = Bound::new(py, PostedAction { action: Mutex::new(Some(action)) })?;
+    let empty = context::new_empty(py)?.into_bound(py);
+    NativeEventLoop::schedule(event_loop, posted.into_any(), PyTuple::empty(py), Some(empty))?;
+    Ok(())
+}
+
+/// A native action in the loop's queue.
+#[pyclass(frozen)]
+struct PostedAction {
+    action: Mutex<Option<Deferred>>,
+}
+
+#[pymethods]
+impl PostedAction {
+    fn __call__(&self, py: Python<'_>) {
+        let action = self.action.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(action) = action {
+            action(py);
+        }
+    }
+}
+
+/// The loop's side of the bridge: makes the task and takes its first step at once.
+fn start_on_loop(
+    event_loop: &Bound<'_, NativeEventLoop>,
+    awaitable: &Bound<'_, PyAny>,
+    slot: &Bound<'_, Slot>,
+    context: &Bound<'_, PyContext>,
+) {
+    let started = names::deliver(event_loop.py())
+        .and_then(|deliver| deliver.call1((event_loop, awaitable, slot)))
+        .and_then(|coroutine| start_task(event_loop, &coroutine, context));
+    if let Err(error) = started {
+        slot.get().settle(Err(error));
+    }
+}

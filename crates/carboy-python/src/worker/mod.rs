@@ -1,0 +1,16 @@
+//! Worker threads: where `def` code runs.
+//!
+//! A request with sync code on its way runs whole on one worker, from the push of its
+//! context to the last `close()`. Where it meets async code, that part runs on the loop
+//! and the worker waits at the bridge. There it may take up another request, on a stack
+//! of its own (a greenlet), once no thread is free and none may be added.
+
+mod bridge;
+mod pool;
+mod slot;
+mod thread;
+
+pub(crate) use bridge::{await_on_loop, awaits, post_to_loop, set_home_loop, wait_for_loop};
+pub(crate) use pool::Pool;
+pub(crate) use slot::Slot;
+pub(crate) use thread::{WorkerPool, with_request_input};

@@ -1,0 +1,76 @@
+//! The place where a waiting thread finds the result of what runs on the loop.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::pool::{Pool, SlotId, WorkerId};
+use crate::attach::detached;
+use crate::event_loop::NativeEventLoop;
+
+/// A result that a thread waits for. The loop's side resolves it exactly once.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct Slot {
+    pub(crate) id: SlotId,
+    /// The worker to wake; none for a thread that is not of a pool.
+    worker: Option<(Arc<Pool>, WorkerId)>,
+    outcome: Mutex<Option<PyResult<Py<PyAny>>>>,
+    foreign: Condvar,
+}
+
+impl Slot {
+    pub(crate) fn new(worker: Option<(Arc<Pool>, WorkerId)>) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            worker,
+            outcome: Mutex::new(None),
+            foreign: Condvar::new(),
+        }
+    }
+
+    /// Stores the outcome and wakes the thread that waits.
+    pub(crate) fn settle(&self, outcome: PyResult<Py<PyAny>>) {
+        {
+            let mut place = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            *place = Some(outcome);
+            self.foreign.notify_all();
+        }
+        if let Some((pool, worker)) = &self.worker {
+            pool.resolve(*worker, self.id);
+        }
+    }
+
+    /// Waits on a thread that is not of a pool.
+    pub(crate) fn wait_foreign(&self, py: Python<'_>) {
+        detached(py, || {
+            let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            while outcome.is_none() {
+                outcome = self.foreign.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
+    }
+
+    /// Takes the outcome, after the wait.
+    pub(crate) fn take(&self) -> PyResult<Py<PyAny>> {
+        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        outcome.unwrap_or_else(|| Err(PyRuntimeError::new_err("woken without a result")))
+    }
+}
+
+#[pymethods]
+impl Slot {
+    /// Settles with a result. Called in a task's step: the thread that waits is woken
+    /// when the step has left the context.
+    fn resolve(slf: Py<Self>, event_loop: Bound<'_, NativeEventLoop>, result: Py<PyAny>) {
+        event_loop.get().defer(Box::new(move |_| slf.get().settle(Ok(result))));
+    }
+
+    /// Settles with an exception, as `resolve`.
+    fn reject(slf: Py<Self>, event_loop: Bound<'_, NativeEventLoop>, error: Bound<'_, PyAny>) {
+        let error = PyErr::from_value(error);
+        event_loop.get().defer(Box::new(move |_| slf.get().settle(Err(error))));
+    }
+}

@@ -1,0 +1,210 @@
+//! A worker's thread: its loop over jobs, and its stacks.
+//!
+//! As a rule a thread has one stack and nothing here uses greenlets. Only when a stack
+//! waits at a bridge, no thread is free and none may be added, does the thread go on with
+//! another job on a second stack. All stacks of a thread run the same loop, `work`; one
+//! that has nothing to do while another may go on is kept in `idle_stacks`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::pool::{BridgeWait, Duty, Job, Pool, SlotId, WorkerId};
+use crate::attach::detached;
+use crate::names;
+use crate::wsgi::InputStream;
+
+struct WorkerThread {
+    pool: Arc<Pool>,
+    id: WorkerId,
+    /// Stacks that wait at a bridge while another stack of the thread runs.
+    parked_stacks: HashMap<SlotId, Py<PyAny>>,
+    /// Stacks in `work` that have nothing to do.
+    idle_stacks: Vec<Py<PyAny>>,
+    /// The body of the request that the running stack serves.
+    input: Option<Py<InputStream>>,
+}
+
+thread_local! {
+    static WORKER: RefCell<Option<WorkerThread>> = const { RefCell::new(None) };
+}
+
+fn with_worker<T>(use_it: impl FnOnce(&mut WorkerThread) -> T) -> Option<T> {
+    WORKER.with_borrow_mut(|worker| worker.as_mut().map(use_it))
+}
+
+/// The pool and the name of this thread's worker, if it is one.
+pub(super) fn current_worker() -> Option<(Arc<Pool>, WorkerId)> {
+    with_worker(|worker| (Arc::clone(&worker.pool), worker.id))
+}
+
+/// The body of the request that this stack serves.
+pub(super) fn current_input(py: Python<'_>) -> Option<Py<InputStream>> {
+    with_worker(|worker| worker.input.as_ref().map(|input| input.clone_ref(py))).flatten()
+}
+
+/// Runs `serve` as the service of the request whose body is `input`.
+pub(crate) fn with_request_input<T>(
+    py: Python<'_>,
+    input: &Py<InputStream>,
+    serve: impl FnOnce() -> T,
+) -> T {
+    let before =
+        with_worker(|worker| worker.input.replace(input.clone_ref(py))).flatten();
+    let result = serve();
+    with_worker(|worker| std::mem::replace(&mut worker.input, before));
+    result
+}
+
+/// Waits on a worker's stack until its slot is settled, doing other duties meanwhile if
+/// the pool needs the thread.
+pub(super) fn wait_at_bridge(
+    py: Python<'_>,
+    pool: &Arc<Pool>,
+    worker: WorkerId,
+    slot: SlotId,
+) -> PyResult<()> {
+    if detached(py, || pool.wait_at_bridge(worker, slot)) == BridgeWait::Resolved {
+        return Ok(());
+    }
+    // Another stack of this thread goes on; it comes back here once the slot is settled.
+    let input = with_worker(|worker| worker.input.take()).flatten();
+    let this_stack = names::current_greenlet(py)?.call0()?;
+    with_worker(|worker| worker.parked_stacks.insert(slot, this_stack.clone().unbind()));
+    let next_stack = match with_worker(|worker| worker.idle_stacks.pop()).flatten() {
+        Some(stack) => stack.into_bound(py),
+        None => new_stack(&this_stack)?,
+    };
+    let resumed = next_stack.call_method0("switch");
+    with_worker(|worker| {
+        worker.parked_stacks.remove(&slot);
+        worker.input = input;
+    });
+    resumed.map(drop)
+}
+
+/// A stack that runs the worker's loop; when that ends, the thread's first stack goes on.
+fn new_stack<'py>(current: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = current.py();
+    let mut first = current.clone();
+    loop {
+        let parent = first.getattr("parent")?;
+        if parent.is_none() {
+            break;
+        }
+        first = parent;
+    }
+    let run = pyo3::wrap_pyfunction!(work_on_new_stack, py)?;
+    names::greenlet(py)?.call1((run, first))
+}
+
+#[pyfunction]
+fn work_on_new_stack(py: Python<'_>) -> PyResult<()> {
+    match current_worker() {
+        Some((pool, id)) => work(py, &pool, id),
+        None => Ok(()),
+    }
+}
+
+/// A worker's loop.
+fn work(py: Python<'_>, pool: &Arc<Pool>, id: WorkerId) -> PyResult<()> {
+    loop {
+        match detached(py, || pool.next_duty(id)) {
+            Duty::Run(job) => run_job(py, job),
+            Duty::Resume(slot) => {
+                let parked = with_worker(|worker| worker.parked_stacks.remove(&slot)).flatten();
+                let Some(parked) = parked else { continue };
+                let this_stack = names::current_greenlet(py)?.call0()?.unbind();
+                with_worker(|worker| worker.idle_stacks.push(this_stack));
+                // Comes back when this stack is needed again, or raises GreenletExit when
+                // the thread ends.
+                parked.call_method0(py, "switch")?;
+            }
+            Duty::Stop => return Ok(()),
+        }
+    }
+}
+
+fn run_job(py: Python<'_>, job: Job) {
+    // A job answers its request itself, also when it fails; a panic must not end the thread.
+    if catch_unwind(AssertUnwindSafe(|| job(py))).is_err() {
+        names::logger(py)
+            .and_then(|logger| logger.call_method1("critical", ("a worker's job panicked",)))
+            .ok();
+    }
+}
+
+/// The worker threads of a server.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct WorkerPool {
+    pub(crate) pool: Arc<Pool>,
+}
+
+#[pymethods]
+impl WorkerPool {
+    #[new]
+    fn new(limit: usize, shares_threads: bool) -> Self {
+        Self { pool: Arc::new(Pool::new(limit.max(1), shares_threads)) }
+    }
+
+    /// Starts workers when they are needed, until the pool is stopped. The target of the
+    /// one thread that does so.
+    fn supervise(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let thread_class = py.import("threading")?.getattr("Thread")?;
+        loop {
+            let pool = &slf.get().pool;
+            let added = detached(py, || pool.wait_for_growth());
+            if added.is_empty() {
+                return Ok(());
+            }
+            for id in added {
+                let keywords = PyDict::new(py);
+                keywords.set_item("target", slf.getattr("work")?)?;
+                keywords.set_item("args", (id,))?;
+                keywords.set_item("name", format!("carboy-worker-{}", id + 1))?;
+                // The server stops its workers itself; a forced stop does not wait for them.
+                keywords.set_item("daemon", true)?;
+                thread_class.call((), Some(&keywords))?.call_method0("start")?;
+            }
+        }
+    }
+
+    /// A worker's whole life. The target of its thread.
+    fn work(&self, py: Python<'_>, id: WorkerId) -> PyResult<()> {
+        let pool = Arc::clone(&self.pool);
+        WORKER.set(Some(WorkerThread {
+            pool: Arc::clone(&pool),
+            id,
+            parked_stacks: HashMap::new(),
+            idle_stacks: Vec::new(),
+            input: None,
+        }));
+        let result = work(py, &pool, id);
+        let ended = WORKER.take();
+        drop(ended);
+        pool.worker_ended();
+        result
+    }
+
+    /// Lets the workers end once no job is queued.
+    fn stop(&self) {
+        self.pool.stop();
+    }
+
+    /// The number of threads.
+    #[getter]
+    fn live_workers(&self) -> usize {
+        self.pool.live_workers()
+    }
+
+    /// The number of requests that wait for a thread.
+    #[getter]
+    fn queued_jobs(&self) -> usize {
+        self.pool.queued_jobs()
+    }
+}

@@ -1,0 +1,247 @@
+//! The WSGI environ of a request: a real dict, as PEP 3333 and Werkzeug's server make it.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use carboy_server::{Address, ConnectionInfo};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::InputStream;
+use crate::names;
+
+/// What the environ takes from the server instead of the request.
+pub(crate) struct EnvironSettings {
+    /// Whether several threads may call the application at once.
+    pub(crate) multithread: bool,
+}
+
+/// The head of a request, apart from its connection's thread.
+pub(crate) struct RequestHead {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) peer: Address,
+    pub(crate) local: Address,
+    pub(crate) secure: bool,
+    pub(crate) settings: Arc<EnvironSettings>,
+}
+
+impl RequestHead {
+    pub(crate) fn new(
+        (method, uri, version, headers): (Method, Uri, Version, HeaderMap),
+        connection: &Rc<ConnectionInfo>,
+        settings: Arc<EnvironSettings>,
+    ) -> Self {
+        Self {
+            method,
+            uri,
+            version,
+            headers,
+            peer: connection.peer.clone(),
+            local: connection.local.clone(),
+            secure: connection.secure,
+            settings,
+        }
+    }
+
+    /// The path with its percent-escapes decoded.
+    pub(crate) fn decoded_path(&self) -> Cow<'_, [u8]> {
+        percent_decode(self.uri.path())
+    }
+}
+
+/// Decodes percent-escapes; one that is not two hexadecimal digits stays as it is.
+fn percent_decode(path: &str) -> Cow<'_, [u8]> {
+    let bytes = path.as_bytes();
+    if !bytes.contains(&b'%') {
+        return Cow::Borrowed(bytes);
+    }
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((first, tail)) = rest.split_first() {
+        if *first == b'%'
+            && let [high, low, after @ ..] = tail
+            && let (Some(high), Some(low)) = (hexadecimal(*high), hexadecimal(*low))
+        {
+            decoded.push(high << 4 | low);
+            rest = after;
+        } else {
+            decoded.push(*first);
+            rest = tail;
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// A string with one character per byte, as PEP 3333 asks for.
+fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => PyString::new(py, text),
+        _ => {
+            let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+            PyString::new(py, &text)
+        }
+    }
+}
+
+/// The key of a header: `HTTP_` and the name in capitals, with underscores.
+fn header_key<'py>(py: Python<'py>, name: &HeaderName) -> Bound<'py, PyString> {
+    let known = match name.as_str() {
+        "host" => intern!(py, "HTTP_HOST"),
+        "user-agent" => intern!(py, "HTTP_USER_AGENT"),
+        "accept" => intern!(py, "HTTP_ACCEPT"),
+        "accept-encoding" => intern!(py, "HTTP_ACCEPT_ENCODING"),
+        "accept-language" => intern!(py, "HTTP_ACCEPT_LANGUAGE"),
+        "connection" => intern!(py, "HTTP_CONNECTION"),
+        "cookie" => intern!(py, "HTTP_COOKIE"),
+        "authorization" => intern!(py, "HTTP_AUTHORIZATION"),
+        "referer" => intern!(py, "HTTP_REFERER"),
+        "cache-control" => intern!(py, "HTTP_CACHE_CONTROL"),
+        "x-forwarded-for" => intern!(py, "HTTP_X_FORWARDED_FOR"),
+        "x-forwarded-proto" => intern!(py, "HTTP_X_FORWARDED_PROTO"),
+        "transfer-encoding" => intern!(py, "HTTP_TRANSFER_ENCODING"),
+        other => {
+            let mut key = String::with_capacity(other.len() + 5);
+            key.push_str("HTTP_");
+            key.extend(other.chars().map(|character| match character {
+                '-' => '_',
+                other => other.to_ascii_uppercase(),
+            }));
+            return PyString::new(py, &key);
+        }
+    };
+    known.clone()
+}
+
+/// Whether a header must not reach the application.
+///
+/// An underscore would make `X_Name` and `X-Name` the same key, so that a client could
+/// forge what a proxy sets; `Proxy` would become `HTTP_PROXY`, which libraries take for a
+/// setting of the process.
+fn is_dangerous(name: &HeaderName) -> bool {
+    name.as_str().contains('_') || name.as_str() == "proxy"
+}
+
+fn set_headers(environ: &Bound<'_, PyDict>, headers: &HeaderMap) -> PyResult<()> {
+    let py = environ.py();
+    for name in headers.keys() {
+        if name == CONTENT_TYPE {
+            if let Some(value) = headers.get(name) {
+                environ.set_item(intern!(py, "CONTENT_TYPE"), latin1(py, value.as_bytes()))?;
+            }
+        } else if name == CONTENT_LENGTH {
+            if let Some(value) = headers.get(name) {
+                environ.set_item(intern!(py, "CONTENT_LENGTH"), latin1(py, value.as_bytes()))?;
+            }
+        } else if !is_dangerous(name) {
+            let mut values = headers.get_all(name).iter();
+            let first = values.next().map_or(&[][..], HeaderValue::as_bytes);
+            let key = header_key(py, name);
+            match values.next() {
+                None => environ.set_item(key, latin1(py, first))?,
+                Some(second) => {
+                    // RFC 9110 section 5.3; cookies are a list of their own kind (RFC 9113
+                    // section 8.2.3).
+                    let separator: &[u8] = if name == COOKIE { b"; " } else { b"," };
+                    let mut joined = first.to_vec();
+                    for value in std::iter::once(second).chain(values) {
+                        joined.extend_from_slice(separator);
+                        joined.extend_from_slice(value.as_bytes());
+                    }
+                    environ.set_item(key, latin1(py, &joined))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_addresses(environ: &Bound<'_, PyDict>, head: &RequestHead) -> PyResult<()> {
+    let py = environ.py();
+    match &head.local {
+        Address::Tcp(address) => {
+            environ.set_item(intern!(py, "SERVER_NAME"), address.ip().to_string())?;
+            environ.set_item(intern!(py, "SERVER_PORT"), address.port().to_string())?;
+        }
+        // As gunicorn has it for a Unix socket: the name is the path, the port is empty.
+        Address::Unix(path) => {
+            let name = path.as_ref().map_or(Cow::Borrowed("unix"), |path| path.to_string_lossy());
+            environ.set_item(intern!(py, "SERVER_NAME"), name)?;
+            environ.set_item(intern!(py, "SERVER_PORT"), "")?;
+        }
+    }
+    match &head.peer {
+        Address::Tcp(address) => {
+            environ.set_item(intern!(py, "REMOTE_ADDR"), address.ip().to_string())?;
+            environ.set_item(intern!(py, "REMOTE_PORT"), address.port().to_string())?;
+        }
+        Address::Unix(_) => environ.set_item(intern!(py, "REMOTE_ADDR"), "")?,
+    }
+    Ok(())
+}
+
+/// Makes the environ of a request.
+pub(crate) fn build_environ<'py>(
+    py: Python<'py>,
+    head: &RequestHead,
+    input: &Py<InputStream>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let environ = PyDict::new(py);
+    let method = match head.method.as_str() {
+        "GET" => intern!(py, "GET").clone(),
+        "POST" => intern!(py, "POST").clone(),
+        other => PyString::new(py, other),
+    };
+    environ.set_item(intern!(py, "REQUEST_METHOD"), method)?;
+    environ.set_item(intern!(py, "SCRIPT_NAME"), intern!(py, ""))?;
+    environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &head.decoded_path()))?;
+    let query = head.uri.query().unwrap_or_default();
+    environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query.as_bytes()))?;
+    let target = match head.uri.path_and_query() {
+        // As it was sent, except for the form with a scheme and an authority.
+        Some(target) if head.uri.authority().is_none() => Cow::Borrowed(target.as_str()),
+        _ => Cow::Owned(head.uri.to_string()),
+    };
+    let target = latin1(py, target.as_bytes());
+    environ.set_item(intern!(py, "RAW_URI"), &target)?;
+    environ.set_item(intern!(py, "REQUEST_URI"), &target)?;
+    let protocol = match head.version {
+        Version::HTTP_10 => intern!(py, "HTTP/1.0"),
+        Version::HTTP_2 => intern!(py, "HTTP/2"),
+        _ => intern!(py, "HTTP/1.1"),
+    };
+    environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
+    environ.set_item(intern!(py, "SERVER_SOFTWARE"), intern!(py, "carboy"))?;
+    set_addresses(&environ, head)?;
+    set_headers(&environ, &head.headers)?;
+    // RFC 9112 section 3.2.2: a target with an authority overrides the Host header.
+    if let Some(authority) = head.uri.authority() {
+        let host = authority.host();
+        let host = match authority.port_u16() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        environ.set_item(intern!(py, "HTTP_HOST"), host)?;
+    }
+    let scheme = if head.secure { intern!(py, "https") } else { intern!(py, "http") };
+    environ.set_item(intern!(py, "wsgi.version"), names::wsgi_version(py))?;
+    environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
+    environ.set_item(intern!(py, "wsgi.input"), input)?;
+    environ.set_item(intern!(py, "wsgi.input_terminated"), true)?;
+    environ.set_item(intern!(py, "wsgi.errors"), names::standard_error(py)?)?;
+    environ.set_item(intern!(py, "wsgi.multithread"), head.settings.multithread)?;
+    environ.set_item(intern!(py, "wsgi.multiprocess"), false)?;
+    environ.set_item(intern!(py, "wsgi.run_once"), false)?;
+    environ.set_item(intern!(py, "wsgi.file_wrapper"), names::file_wrapper(py)?)?;
+    Ok(environ)
+}

@@ -1,0 +1,14 @@
+//! PEP 3333: the environ, the body as `wsgi.input`, `start_response`, and the run of a
+//! WSGI application on a worker's thread.
+
+mod environ;
+mod input;
+mod reply;
+mod run;
+mod start_response;
+
+pub(crate) use environ::{EnvironSettings, RequestHead, build_environ};
+pub(crate) use input::InputStream;
+pub(crate) use reply::Responder;
+pub(crate) use run::{deliver_complete, deliver_iterable, fail, serve_wsgi};
+pub(crate) use start_response::StartResponse;

@@ -1,0 +1,172 @@
+//! Calls a WSGI application on a worker's thread and passes its answer on: the place where
+//! a `def` view's bytes leave Python.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use super::reply::{Head, Responder};
+use super::start_response::StartResponse;
+use crate::names;
+
+/// Serves one request with a WSGI application, to the last `close()`.
+///
+/// The request's context must be the current one. Every failure is answered and logged.
+pub(crate) fn serve_wsgi(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    environ: &Bound<'_, PyDict>,
+    responder: Responder,
+) {
+    let start_response = match Bound::new(py, StartResponse::new(responder)) {
+        Ok(start_response) => start_response,
+        Err(error) => return report(py, environ, error),
+    };
+    let iterable = application.call1((environ, &start_response));
+    let outcome = iterable.and_then(|iterable| {
+        let delivered = deliver_iterable(&iterable, &start_response);
+        // PEP 3333: close() is called once, whatever happened.
+        let closed = close(&iterable);
+        delivered.and(closed)
+    });
+    if let Err(error) = outcome {
+        let (_, mut responder) = start_response.get().take();
+        fail(py, environ, error, &mut responder);
+    }
+}
+
+fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+    match iterable.getattr_opt(pyo3::intern!(iterable.py(), "close"))? {
+        Some(close) => close.call0().map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Passes the body on. A client that has gone ends it early and is not an error.
+///
+/// # Errors
+///
+/// What the iterable raises, and a missing `start_response`.
+pub(crate) fn deliver_iterable(
+    iterable: &Bound<'_, PyAny>,
+    start_response: &Bound<'_, StartResponse>,
+) -> PyResult<()> {
+    let py = iterable.py();
+    // One that has a length and holds one chunk says how long the body is (PEP 3333).
+    let holds_one = if let Ok(list) = iterable.cast::<PyList>() {
+        list.len() == 1
+    } else if let Ok(tuple) = iterable.cast::<PyTuple>() {
+        tuple.len() == 1
+    } else {
+        false
+    };
+    for chunk in iterable.try_iter()? {
+        let chunk = chunk?;
+        let content = chunk.cast::<PyBytes>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "a WSGI application must yield bytes, not {}",
+                chunk.get_type()
+            ))
+        })?;
+        if content.as_bytes().is_empty() {
+            continue;
+        }
+        let content = Bytes::copy_from_slice(content.as_bytes());
+        let (head, mut responder) = start_response.get().take();
+        let sent = match head {
+            Some(mut head) => {
+                let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
+                if holds_one && head.content_length().is_none() {
+                    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                }
+                if head.content_length() == Some(length) {
+                    responder.send_whole(head, content);
+                    Ok(())
+                } else {
+                    responder.begin(head).and_then(|()| responder.send_chunk(py, content))
+                }
+            }
+            None if responder.is_begun() => responder.send_chunk(py, content),
+            None => {
+                give_back(start_response, responder);
+                return Err(missing_head());
+            }
+        };
+        give_back(start_response, responder);
+        if sent.is_err() {
+            return Ok(());
+        }
+    }
+    let (head, mut responder) = start_response.get().take();
+    match head {
+        Some(head) => responder.send_whole(head, Bytes::new()),
+        None if responder.is_begun() => responder.finish(),
+        None => {
+            give_back(start_response, responder);
+            return Err(missing_head());
+        }
+    }
+    Ok(())
+}
+
+/// Passes on a body that is complete, in one piece: on the loop's thread nothing may wait
+/// for the client.
+///
+/// # Errors
+///
+/// As [`deliver_iterable`].
+pub(crate) fn deliver_complete(
+    iterable: &Bound<'_, PyAny>,
+    start_response: &Bound<'_, StartResponse>,
+) -> PyResult<()> {
+    let mut content = Vec::new();
+    for chunk in iterable.try_iter()? {
+        content.extend_from_slice(chunk?.cast::<PyBytes>()?.as_bytes());
+    }
+    let (head, mut responder) = start_response.get().take();
+    let head = head.ok_or_else(missing_head)?;
+    responder.send_whole(head, Bytes::from(content));
+    Ok(())
+}
+
+fn missing_head() -> PyErr {
+    PyAssertionError::new_err("the WSGI application did not call start_response")
+}
+
+fn give_back(start_response: &Bound<'_, StartResponse>, responder: Responder) {
+    start_response.get().give_back(responder);
+}
+
+/// Answers a request whose application failed, and logs the failure.
+pub(crate) fn fail(
+    py: Python<'_>,
+    environ: &Bound<'_, PyDict>,
+    error: PyErr,
+    responder: &mut Responder,
+) {
+    if responder.is_begun() {
+        responder.abort();
+    } else {
+        responder.send_whole(internal_server_error(), Bytes::from_static(MESSAGE));
+    }
+    report(py, environ, error);
+}
+
+const MESSAGE: &[u8] = b"Internal Server Error\n";
+
+fn internal_server_error() -> Head {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(MESSAGE.len()));
+    Head::new(StatusCode::INTERNAL_SERVER_ERROR, headers)
+}
+
+fn report(py: Python<'_>, environ: &Bound<'_, PyDict>, error: PyErr) {
+    let logged = names::log_failure(py).and_then(|log| log.call1((environ, error.value(py))));
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}

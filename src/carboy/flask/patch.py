@@ -1,0 +1,87 @@
+"""The two methods of Flask that are replaced while carboy serves.
+
+``Flask.async_to_sync`` is Flask's own extension point for running coroutines; here it
+sends them to the one persistent loop. ``Flask.make_response`` additionally takes
+awaitables and async iterators, which are a ``TypeError`` in Flask, so that nothing that
+is valid today changes its meaning. A subclass that overrides either keeps its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Flask
+
+from carboy._carboy import await_on_loop
+from carboy.flask.async_iteration import BridgedIterator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from flask.wrappers import Response
+
+T = TypeVar("T")
+
+_flask_make_response = Flask.make_response
+
+
+def async_to_sync(_self: Flask, func: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
+    """Return a function that runs ``func``'s coroutine on the loop and gives its result."""
+
+    @functools.wraps(func)
+    def bridged(*args: Any, **kwargs: Any) -> T:
+        return await_on_loop(func(*args, **kwargs))  # type: ignore[no-any-return]
+
+    return bridged
+
+
+def make_response(self: Flask, rv: Any) -> Response:
+    """As ``Flask.make_response``, for awaitables and async iterators too."""
+    while _is_awaitable(rv):
+        rv = await_on_loop(rv)
+    if isinstance(rv, AsyncIterable):
+        rv = BridgedIterator(rv)
+    elif isinstance(rv, tuple) and rv:
+        body = rv[0]
+        if _is_awaitable(body):
+            return make_response(self, (await_on_loop(body), *rv[1:]))
+        if isinstance(body, AsyncIterable):
+            rv = (BridgedIterator(body), *rv[1:])
+    return _flask_make_response(self, rv)
+
+
+def _is_awaitable(value: object) -> bool:
+    # The common return values first: inspect.isawaitable asks an abstract class.
+    if isinstance(value, (str, bytes, dict, list, tuple)):
+        return False
+    if isinstance(value, types.GeneratorType):
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return inspect.isawaitable(value)
+
+
+#: carboy's methods by name.
+REPLACEMENTS = {"async_to_sync": async_to_sync, "make_response": make_response}
+
+_replaced = {name: getattr(Flask, name) for name in REPLACEMENTS}
+_installed = 0
+
+
+def install() -> None:
+    """Replace Flask's methods. Each call needs one of ``uninstall``."""
+    global _installed
+    _installed += 1
+    for name, method in REPLACEMENTS.items():
+        setattr(Flask, name, method)
+
+
+def uninstall() -> None:
+    """Put Flask's own methods back after the last server."""
+    global _installed
+    _installed -= 1
+    if _installed == 0:
+        for name, method in _replaced.items():
+            setattr(Flask, name, method)

@@ -1,0 +1,128 @@
+"""Flask and Werkzeug as they were installed: what the guards of the loop's path compare with."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flask
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.routing import converters
+from werkzeug.wrappers import Request, Response
+
+from carboy.flask import patch
+
+if TYPE_CHECKING:
+    from werkzeug.routing import Map, Rule
+
+#: The methods that a request passes from the server to its view and back.
+REQUEST_PATH_METHODS = (
+    "__call__",
+    "app_context",
+    "async_to_sync",
+    "create_url_adapter",
+    "dispatch_request",
+    "do_teardown_appcontext",
+    "do_teardown_request",
+    "ensure_sync",
+    "finalize_request",
+    "full_dispatch_request",
+    "make_default_options_response",
+    "make_response",
+    "preprocess_request",
+    "process_response",
+    "raise_routing_exception",
+    "request_context",
+    "should_ignore_error",
+    "wsgi_app",
+)
+
+#: The signals that are sent on that way.
+REQUEST_PATH_SIGNALS = (
+    flask.appcontext_popped,
+    flask.appcontext_pushed,
+    flask.appcontext_tearing_down,
+    flask.request_finished,
+    flask.request_started,
+    flask.request_tearing_down,
+)
+
+_OWN_SOURCE = str(Path(flask.__file__).parent)
+
+_OWN_CONVERTERS = frozenset(
+    {
+        converters.AnyConverter,
+        converters.FloatConverter,
+        converters.IntegerConverter,
+        converters.PathConverter,
+        converters.UnicodeConverter,
+        converters.UUIDConverter,
+    }
+)
+
+
+def _own_method(name: str) -> object:
+    """Find Flask's function, or something that equals nothing if somebody replaced it."""
+    if name in patch.REPLACEMENTS:
+        return patch.REPLACEMENTS[name]
+    method = inspect.getattr_static(flask.Flask, name, None)
+    if method is None or not isinstance(method, types.FunctionType):
+        # Flask 3.2 has None where a method is not overridden.
+        return None if method is None else object()
+    # Flask 3.2 wraps its own methods for subclasses with the signatures of 3.1.
+    code = inspect.unwrap(method).__code__
+    return method if code.co_filename.startswith(_OWN_SOURCE) else object()
+
+
+def request_path_parts() -> tuple[list[tuple[str, object]], list[object], type, object]:
+    """Give the native dispatch what it compares with.
+
+    Returns:
+        The methods by name, the signals, the session interface's class, and the constructor
+        of requests.
+    """
+    methods = [(name, _own_method(name)) for name in REQUEST_PATH_METHODS]
+    signals = list(REQUEST_PATH_SIGNALS)
+    return methods, signals, SecureCookieSessionInterface, Request.__init__
+
+
+def has_own_converter(url_map: Map) -> bool:
+    """Whether a rule of the map uses a converter that is not Werkzeug's: its code is sync."""
+    return any(
+        type(converter) not in _OWN_CONVERTERS
+        for rule in url_map.iter_rules()
+        for converter in rule._converters.values()
+    )
+
+
+def rule_facts(url_map: Map, rule: Rule) -> tuple[Any, list[str], bool, bool]:
+    """Look at a rule.
+
+    Returns:
+        Its endpoint; the names of the endpoint's blueprints, the inner first; whether a match
+        leads straight to the view; and whether Flask answers OPTIONS itself.
+    """
+    endpoint = rule.endpoint
+    names: list[str] = []
+    if isinstance(endpoint, str) and "." in endpoint:
+        name = endpoint.rpartition(".")[0]
+        names.append(name)
+        while "." in name:
+            name = name.rpartition(".")[0]
+            names.append(name)
+    siblings = url_map._rules_by_endpoint.get(endpoint, [])
+    is_plain = (
+        rule.redirect_to is None
+        and not rule.alias
+        and not rule.websocket
+        and not any(sibling.defaults for sibling in siblings)
+    )
+    answers_options = bool(getattr(rule, "provide_automatic_options", False))
+    return endpoint, names, is_plain, answers_options
+
+
+def is_complete_response(value: object) -> bool:
+    """Whether a value is a response whose body is there, and that runs nobody's code."""
+    return isinstance(value, Response) and value.is_sequence and not value._on_close

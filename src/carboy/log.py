@@ -1,0 +1,22 @@
+"""The server's own log.
+
+Flask logs what happens inside an app. What an application lets out of its WSGI callable,
+and what goes wrong in the server, is logged here, on the logger ``carboy``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+logger = logging.getLogger("carboy")
+
+
+def log_failure(environ: WSGIEnvironment, error: BaseException) -> None:
+    """Log an exception that left the application, with the request it belongs to."""
+    method = environ.get("REQUEST_METHOD", "?")
+    path = environ.get("PATH_INFO", "?")
+    logger.error("Exception while serving %s %r", method, path, exc_info=error)
