@@ -30,7 +30,8 @@ function chart(container, height, left, endMs, label) {
   const width = Math.max(container.clientWidth, 240);
   const scaleMs = Math.max(SCALE_MS, endMs * 1.05);
   // The room on the right is for the label of a bar that ends at the end of the scale.
-  const x = (ms) => left + (ms / scaleMs) * (width - left - 56);
+  const right = left > 100 ? 56 : 12;
+  const x = (ms) => left + (ms / scaleMs) * (width - left - right);
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
   const step = [100, 200, 500, 1000, 2000, 5000].find((ms) => scaleMs / ms < 7) ?? 10000;
   for (let ms = 0; ms <= scaleMs; ms += step) {
@@ -69,7 +70,12 @@ function drawWaterfall(container, unsorted) {
     const top = barTop(call);
     const kind = path.includes(call) ? "bar" : "bar slack";
     group.append(element("rect", { class: kind, x: x(call.start_ms), y: top, width: wide, height: barHeight, rx: 4 }));
-    const label = narrow ? { x: x(call.start_ms), y: top - 3 } : { x: 0, y: top + 13 };
+    const label = { x: 0, y: top + 13 };
+    if (narrow) {
+      // Above the bar: to the right from its start, or to the left from its end.
+      const late = x(call.start_ms) > container.clientWidth / 2;
+      Object.assign(label, { x: x(late ? call.end_ms : call.start_ms), y: top - 3, "text-anchor": late ? "end" : "start" });
+    }
     const took = `${Math.round(call.end_ms - call.start_ms)} ms`;
     group.append(element("text", { class: "name", ...label }, narrow ? `${call.service} ${took}` : call.service));
     if (!narrow) group.append(element("text", { x: x(call.end_ms) + 9, y: top + 13 }, took));
