@@ -92,8 +92,9 @@ def start_upstreams() -> tuple[BackgroundProcess, dict[str, str]]:
     return upstreams, addresses
 
 
-def server_command(server: str, port: int) -> list[str]:
+def server_command(arguments: argparse.Namespace, port: int) -> list[str]:
     """Return the command that serves the app, from the scripts of this environment."""
+    server = arguments.server
     script = Path(sysconfig.get_path("scripts")) / server
     if not script.exists():
         raise DemoError(
@@ -102,7 +103,9 @@ def server_command(server: str, port: int) -> list[str]:
         )
     if server == "flask":
         return [str(script), "--app", "app:app", "run", "--port", str(port)]
-    return [str(script), "run", "app:app", "--host", "127.0.0.1", "--port", str(port)]
+    # The log of a check is shown only if something is wrong; what matters would drown in requests.
+    quiet = ["--no-access-log"] if arguments.once else []
+    return [str(script), "run", "app:app", "--port", str(port), *quiet]
 
 
 def wait_for_address(server: BackgroundProcess) -> str:
@@ -138,7 +141,7 @@ def print_log(process: BackgroundProcess) -> None:
 def running(arguments: argparse.Namespace) -> Iterator[tuple[BackgroundProcess, str]]:
     """Run the services and the app, and stop both at the end; an unclean stop is an error."""
     port = choose_port(arguments)
-    command = server_command(arguments.server, port)
+    command = server_command(arguments, port)
     print("Starting three upstream services:", flush=True)
     upstreams, addresses = start_upstreams()
     processes = [upstreams]
