@@ -29,6 +29,7 @@ pub(crate) struct Activity {
     pub(crate) lingering: Stamp,
     head_timed_out: AtomicBool,
     close_wanted: AtomicBool,
+    content_broken: AtomicBool,
     refused: OnceLock<RefusedHead>,
     takeover: AtomicU8,
     takeover_waker: Mutex<Option<Waker>>,
@@ -66,6 +67,7 @@ impl Activity {
             lingering: Stamp::default(),
             head_timed_out: AtomicBool::new(false),
             close_wanted: AtomicBool::new(false),
+            content_broken: AtomicBool::new(false),
             refused: OnceLock::new(),
             takeover: AtomicU8::new(TakeoverDecision::Open as u8),
             takeover_waker: Mutex::new(None),
@@ -76,9 +78,9 @@ impl Activity {
         self.opened
     }
 
-    /// The stream passed one more head on.
-    pub(crate) fn pass_head(&self) {
-        add(&self.heads_passed, 1);
+    /// The stream passed heads on.
+    pub(crate) fn pass_heads(&self, heads: u32) {
+        add(&self.heads_passed, heads);
     }
 
     /// The stream passed a placeholder for a head that it refuses.
@@ -90,7 +92,7 @@ impl Activity {
             reason,
             line: Mutex::new(Some(line)),
         }));
-        self.pass_head();
+        self.pass_heads(1);
     }
 
     /// The service got one more head; why it was refused, if it was.
@@ -136,6 +138,15 @@ impl Activity {
     /// The connection must end once what is being sent is sent.
     pub(crate) fn want_close(&self) {
         self.close_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Some content can't be read to its end, so the connection can't go on.
+    pub(crate) fn break_content(&self) {
+        self.content_broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_content_broken(&self) -> bool {
+        self.content_broken.load(Ordering::Relaxed)
     }
 
     pub(crate) fn take_close_wanted(&self) -> bool {

@@ -61,7 +61,7 @@ pub(crate) async fn run<A: Application>(
 ) {
     let server = Rc::clone(context.server());
     let activity = Arc::clone(&context.activity);
-    let stream = Stream::new(socket, Arc::clone(&activity));
+    let stream = Stream::new(socket, Arc::clone(&activity), &server.config.limits);
     let service = Service {
         application,
         context,

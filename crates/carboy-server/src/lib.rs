@@ -33,12 +33,15 @@ mod statistics;
 mod stream;
 mod takeover;
 mod tunnel;
+mod wire;
 
 pub use access_log::AccessLog;
 pub use application::{Application, Response};
 pub use body_error::BodyError;
 pub use body_reader::BodyReader;
 pub use descriptor_limit::raise_descriptor_limit;
+// The type with which an application's own reason phrase travels in a response's extensions.
+pub use hyper::ext::ReasonPhrase;
 pub use limits::{Limits, ServerConfig, Timeouts};
 pub use listener::{BindError, Listener};
 pub use refusal::Refusal;

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use crate::activity::Activity;
 use crate::{BodyError, BodyReader};
 
 /// The content of one request.
@@ -20,10 +22,18 @@ pub struct RequestBody {
     source: Source,
     declared_bytes: Option<u64>,
     received_bytes: u64,
-    limit_bytes: Option<u64>,
-    read_idle: Option<Duration>,
-    expects_continue: bool,
+    terms: Terms,
     failure: Option<BodyError>,
+}
+
+/// Under which terms content is read from a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) limit_bytes: Option<u64>,
+    pub(crate) read_idle: Option<Duration>,
+    pub(crate) expects_continue: bool,
+    /// Who must know when the content can't be read to its end.
+    pub(crate) activity: Option<Arc<Activity>>,
 }
 
 #[derive(Debug)]
@@ -68,20 +78,13 @@ impl RequestBody {
     }
 
     /// Content that arrives through hyper.
-    pub(crate) fn from_network(
-        incoming: Incoming,
-        limit_bytes: Option<u64>,
-        read_idle: Duration,
-        expects_continue: bool,
-    ) -> Self {
+    pub(crate) fn from_network(incoming: Incoming, terms: Terms) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
         let declared_bytes = incoming.size_hint().exact();
         Self {
-            limit_bytes,
-            read_idle: Some(read_idle),
-            expects_continue,
+            terms,
             ..Self::new(Source::Network(incoming), declared_bytes)
         }
     }
@@ -91,9 +94,7 @@ impl RequestBody {
             source,
             declared_bytes,
             received_bytes: 0,
-            limit_bytes: None,
-            read_idle: None,
-            expects_continue: false,
+            terms: Terms::default(),
             failure: None,
         }
     }
@@ -106,7 +107,7 @@ impl RequestBody {
     /// Whether the client waits for a 100 before it sends the content (RFC 9110
     /// section 10.1.1). hyper sends it when the content is first read.
     pub fn expects_continue(&self) -> bool {
-        self.expects_continue
+        self.terms.expects_continue
     }
 
     /// The length the head declares; `None` when the content is chunked.
@@ -146,7 +147,7 @@ impl RequestBody {
         if let Some(outcome) = first.await {
             return outcome;
         }
-        let read_idle = self.read_idle;
+        let read_idle = self.terms.read_idle;
         let next = poll_fn(|task| self.poll_chunk(task));
         let Some(read_idle) = read_idle else {
             return next.await;
@@ -163,14 +164,13 @@ impl RequestBody {
     }
 
     async fn collect(mut self, limit_bytes: usize, wait: bool) -> Buffered {
-        if !wait && self.expects_continue {
+        if !wait && self.terms.expects_continue {
             return Buffered::Partial {
                 prefix: Vec::new(),
                 rest: self,
             };
         }
-        let mut prefix = Vec::new();
-        let mut collected_bytes = 0_usize;
+        let mut collected = Collected::default();
         loop {
             let outcome = if wait {
                 Some(self.next_chunk().await)
@@ -183,15 +183,18 @@ impl RequestBody {
             };
             match outcome {
                 Some(Ok(Some(chunk))) => {
-                    collected_bytes = collected_bytes.saturating_add(chunk.len());
-                    prefix.push(chunk);
-                    if collected_bytes > limit_bytes {
+                    collected.push(chunk);
+                    if collected.total_bytes > limit_bytes {
+                        let prefix = collected.into_chunks();
                         return Buffered::Partial { prefix, rest: self };
                     }
                 }
-                Some(Ok(None)) => return Buffered::Complete(join(prefix, collected_bytes)),
+                Some(Ok(None)) => return Buffered::Complete(collected.join()),
                 Some(Err(error)) => return Buffered::Failed(error),
-                None => return Buffered::Partial { prefix, rest: self },
+                None => {
+                    let prefix = collected.into_chunks();
+                    return Buffered::Partial { prefix, rest: self };
+                }
             }
         }
     }
@@ -225,7 +228,7 @@ impl RequestBody {
             let Ok(chunk) = chunk else { continue };
             let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             self.received_bytes = self.received_bytes.saturating_add(length);
-            if let Some(limit_bytes) = self.limit_bytes
+            if let Some(limit_bytes) = self.terms.limit_bytes
                 && self.received_bytes > limit_bytes
             {
                 return Poll::Ready(Err(self.fail(BodyError::TooLarge { limit_bytes })));
@@ -239,22 +242,59 @@ impl RequestBody {
     fn fail(&mut self, error: BodyError) -> BodyError {
         self.source = Source::Ended;
         self.failure = Some(error.clone());
+        if let Some(activity) = &self.terms.activity {
+            activity.break_content();
+        }
         error
     }
 }
 
-fn join(chunks: Vec<Bytes>, total_bytes: usize) -> Bytes {
-    let mut chunks = chunks.into_iter();
-    match (chunks.next(), chunks.len()) {
-        (None, _) => Bytes::new(),
-        (Some(only), 0) => only,
-        (Some(first), _) => {
-            let mut joined = BytesMut::with_capacity(total_bytes);
-            joined.extend_from_slice(&first);
-            for chunk in chunks {
-                joined.extend_from_slice(&chunk);
-            }
-            joined.freeze()
+/// Content below this size is copied together: a peer that sends chunks of one
+/// byte must not cost a whole record each.
+const SMALL_CHUNK_BYTES: usize = 1024;
+
+/// Pieces of content in order.
+#[derive(Debug, Default)]
+struct Collected {
+    chunks: Vec<Bytes>,
+    /// Small pieces that follow `chunks`.
+    tail: BytesMut,
+    total_bytes: usize,
+}
+
+impl Collected {
+    fn push(&mut self, chunk: Bytes) {
+        let is_first = self.total_bytes == 0;
+        self.total_bytes = self.total_bytes.saturating_add(chunk.len());
+        if chunk.len() < SMALL_CHUNK_BYTES && !is_first {
+            self.tail.extend_from_slice(&chunk);
+        } else {
+            self.flush();
+            self.chunks.push(chunk);
         }
+    }
+
+    fn flush(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push(self.tail.split().freeze());
+        }
+    }
+
+    fn into_chunks(mut self) -> Vec<Bytes> {
+        self.flush();
+        self.chunks
+    }
+
+    /// One piece; without a copy if there was one.
+    fn join(mut self) -> Bytes {
+        self.flush();
+        if self.chunks.len() <= 1 {
+            return self.chunks.pop().unwrap_or_default();
+        }
+        let mut joined = BytesMut::with_capacity(self.total_bytes);
+        for chunk in &self.chunks {
+            joined.extend_from_slice(chunk);
+        }
+        joined.freeze()
     }
 }

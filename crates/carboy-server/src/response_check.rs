@@ -53,7 +53,9 @@ impl ResponseCheck {
             response = informational_response(response.status());
         }
         record.answered(response.status());
-        if record.context().server().is_draining() && !taken_over {
+        let context = record.context();
+        let last = context.server().is_draining() || context.activity.is_content_broken();
+        if last && !taken_over {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));

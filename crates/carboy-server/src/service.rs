@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::access_log::RequestLine;
 use crate::connection_context::ConnectionContext;
 use crate::outgoing::Outgoing;
+use crate::request_body::Terms;
 use crate::request_record::RequestRecord;
 use crate::response_check::ResponseCheck;
 use crate::{
@@ -75,9 +76,12 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
             headers: head.headers,
             body: RequestBody::from_network(
                 incoming,
-                config.limits.body_bytes,
-                config.timeouts.body_read_idle,
-                expects_continue,
+                Terms {
+                    limit_bytes: config.limits.body_bytes,
+                    read_idle: Some(config.timeouts.body_read_idle),
+                    expects_continue,
+                    activity: Some(Arc::clone(&context.activity)),
+                },
             ),
             connection: Rc::clone(&context.info),
             takeover,

@@ -1,25 +1,226 @@
 //! The byte stream of one connection, as hyper sees it.
+//!
+//! Reading goes through the [`Wire`]: hyper sees whole heads and well-framed
+//! content only. In place of a head that is refused it sees a [`PLACEHOLDER`], so
+//! that the refusal is answered by the service, in its turn among pipelined
+//! requests. Writing notes since when the peer takes nothing. Closing waits for
+//! the peer if it is still sending, so that it gets to see its answer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::activity::Activity;
+use crate::access_log::RequestLine;
+use crate::activity::{Activity, TakeoverDecision};
 use crate::socket::Socket;
+use crate::wire::{Outcome, Scan, Wire};
+use crate::{Limits, Refusal};
+
+/// What hyper sees in place of a head that is refused. The service knows it by its
+/// number, never by its content.
+const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nHost: refused\r\n\r\n";
+
+/// The same for a refused HEAD, whose answer has no content.
+const HEAD_PLACEHOLDER: &[u8] = b"HEAD / HTTP/1.1\r\nHost: refused\r\n\r\n";
+
+/// The most that is read from a peer that was already answered.
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// The byte stream of one connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: Socket,
     activity: Arc<Activity>,
+    wire: Wire,
+    /// Read, but not allowed to pass yet: the beginning of a head or a chunk line.
+    held: BytesMut,
+    /// Allowed to pass, but not taken yet.
+    passed: BytesMut,
+    /// The content is wrongly chunked: every read fails.
+    malformed: bool,
+    closing: Closing,
+}
+
+/// How far the closing of the writing side has come.
+#[derive(Debug)]
+enum Closing {
+    Open,
+    /// The peer has been told; what it still sends is thrown away.
+    Lingering {
+        thrown_away: usize,
+    },
 }
 
 impl Stream {
-    pub(crate) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
-        Self { socket, activity }
+    pub(crate) fn new(socket: Socket, activity: Arc<Activity>, limits: &Limits) -> Self {
+        Self {
+            socket,
+            activity,
+            wire: Wire::new(limits),
+            held: BytesMut::new(),
+            passed: BytesMut::new(),
+            malformed: false,
+            closing: Closing::Open,
+        }
+    }
+
+    /// Reads once from the socket and lets through what the wire lets through.
+    /// Resolves to whether the caller has something to report: bytes, or the end.
+    fn poll_fill(
+        &mut self,
+        task: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(task, buffer))?;
+        let arrived = buffer.filled().get(before..).unwrap_or_default();
+        if arrived.is_empty() {
+            // The peer has ended; hyper knows whether anything is missing.
+            self.held.clear();
+            self.activity.head_started.clear();
+            return Poll::Ready(Ok(true));
+        }
+        if self.held.is_empty() {
+            // The usual case: whatever passes needs no copy.
+            let scan = self.wire.scan(arrived);
+            self.held
+                .extend_from_slice(arrived.get(scan.passed..).unwrap_or_default());
+            buffer.set_filled(before + scan.passed);
+            self.note(&scan);
+        } else {
+            self.held.extend_from_slice(arrived);
+            buffer.set_filled(before);
+            self.scan_held();
+        }
+        Poll::Ready(Ok(buffer.filled().len() > before))
+    }
+
+    /// One step of reading: what has passed, what went wrong, or what arrives.
+    fn poll_next(
+        &mut self,
+        task: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if !self.passed.is_empty() {
+                self.deliver(buffer);
+                return Poll::Ready(Ok(()));
+            }
+            if self.malformed {
+                let reason = "the content is not correctly chunked";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+            }
+            if self.wire.is_stopped() {
+                // The refusal ends the connection; nothing is waited for.
+                return Poll::Pending;
+            }
+            if self.wire.is_at_takeover() {
+                match self.activity.takeover_decision(task.waker()) {
+                    TakeoverDecision::Open => return Poll::Pending,
+                    TakeoverDecision::Declined => self.wire.decline_takeover(),
+                    TakeoverDecision::Accepted => self.wire.accept_takeover(),
+                }
+                self.scan_held();
+                continue;
+            }
+            if self.activity.has_head_timed_out() && self.wire.is_within_head() {
+                self.wire.stop();
+                self.refuse(Refusal::HeaderTimeout);
+                continue;
+            }
+            if ready!(self.poll_fill(task, buffer))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn scan_held(&mut self) {
+        let scan = self.wire.scan(&self.held);
+        if self.passed.is_empty() {
+            self.passed = self.held.split_to(scan.passed);
+        } else {
+            self.passed
+                .extend_from_slice(&self.held.split_to(scan.passed));
+        }
+        self.note(&scan);
+    }
+
+    fn deliver(&mut self, buffer: &mut ReadBuf<'_>) {
+        let length = self.passed.len().min(buffer.remaining());
+        buffer.put_slice(&self.passed.split_to(length));
+        if self.passed.is_empty() {
+            self.passed = BytesMut::new();
+        }
+    }
+
+    /// Writes down what a scan found.
+    fn note(&mut self, scan: &Scan) {
+        self.activity.pass_heads(scan.heads);
+        if scan.asks_for_takeover {
+            self.activity.open_takeover();
+        }
+        match scan.outcome {
+            Outcome::Continue => {}
+            Outcome::Refused(reason) => self.refuse(reason),
+            Outcome::Malformed => self.malformed = true,
+        }
+        if self.wire.is_within_head() {
+            self.activity.head_started.set(self.activity.opened());
+        } else {
+            self.activity.head_started.clear();
+        }
+    }
+
+    /// Has the service answer for the head that is held.
+    fn refuse(&mut self, reason: Refusal) {
+        self.activity
+            .refuse_head(reason, RequestLine::raw(&self.held));
+        let for_head = self.held.starts_with(b"HEAD ");
+        self.passed.extend_from_slice(if for_head {
+            HEAD_PLACEHOLDER
+        } else {
+            PLACEHOLDER
+        });
+        self.held = BytesMut::new();
+        self.activity.head_started.clear();
+    }
+
+    /// Whether bytes of the peer may still come that nobody will read.
+    fn is_owed_bytes(&self) -> bool {
+        !self.wire.is_between_messages()
+            || self.held.has_remaining()
+            || self.passed.has_remaining()
+            || self.activity.has_waiting_heads()
+    }
+
+    fn poll_linger(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let owed = self.is_owed_bytes();
+        let Closing::Lingering { thrown_away } = &mut self.closing else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.socket).poll_read(task, &mut buffer) {
+                // Only bytes that are there already, or are sure to come, matter.
+                Poll::Pending if !owed && *thrown_away == 0 => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    self.activity.lingering.set(self.activity.opened());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *thrown_away += buffer.filled().len();
+                    if *thrown_away > LINGER_BYTES {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+            }
+        }
     }
 
     /// Notes whether the peer takes bytes.
@@ -35,29 +236,33 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_read(context, buffer)
+        let stream = self.get_mut();
+        if stream.wire.is_tunnel() && stream.passed.is_empty() {
+            return Pin::new(&mut stream.socket).poll_read(task, buffer);
+        }
+        stream.poll_next(task, buffer)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.socket).poll_write(context, bytes);
+        let outcome = Pin::new(&mut self.socket).poll_write(task, bytes);
         self.note_write(outcome)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        task: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
+        let outcome = Pin::new(&mut self.socket).poll_write_vectored(task, slices);
         self.note_write(outcome)
     }
 
@@ -65,11 +270,18 @@ impl AsyncWrite for Stream {
         self.socket.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(task)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Closing::Open = self.closing {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(task))?;
+            if self.wire.is_tunnel() {
+                return Poll::Ready(Ok(()));
+            }
+            self.closing = Closing::Lingering { thrown_away: 0 };
+        }
+        self.poll_linger(task)
     }
 }
