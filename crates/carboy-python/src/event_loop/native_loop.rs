@@ -76,12 +76,19 @@ impl NativeEventLoop {
     /// A context is entered on one thread at a time: who hands it to another thread must
     /// have left it.
     pub(crate) fn defer(&self, action: Deferred) {
-        self.deferred.lock().unwrap_or_else(PoisonError::into_inner).push(action);
+        self.deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(action);
     }
 
     /// Does what was deferred.
     pub(crate) fn run_deferred(slf: &Bound<'_, Self>) {
-        let mut deferred = slf.get().deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deferred = slf
+            .get()
+            .deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if deferred.is_empty() {
             return;
         }

@@ -75,11 +75,17 @@ pub(crate) fn start_on_loop_thread(
 
 impl Exchange {
     fn take_sink(&self) -> Option<Sink> {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.sink
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn flask_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let context = self.flask_context.lock().unwrap_or_else(PoisonError::into_inner);
+        let context = self
+            .flask_context
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         context.as_ref().map(|context| context.clone_ref(py))
     }
 
@@ -98,21 +104,20 @@ impl Exchange {
     /// value, and pops the context.
     fn finish_here(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let flask_context = self.flask_context(py);
-        let application = self.plan.application(py);
-        let response =
-            match names::finalize(py)?.call1((application, &flask_context, value)) {
-                Ok(response) => response,
-                Err(error) => {
-                    self.finish_elsewhere(py, "unhandled", error.into_value(py).into_any());
-                    return Ok(());
-                }
-            };
+        let application = self.plan.application(py)?;
+        let response = match names::finalize(py)?.call1((&application, &flask_context, value)) {
+            Ok(response) => response,
+            Err(error) => {
+                self.finish_elsewhere(py, "unhandled", error.into_value(py).into_any());
+                return Ok(());
+            }
+        };
         let environ = self.environ.bind(py);
         match self.take_sink() {
             Some(Sink::Connection(responder, _)) => {
                 let start_response = Bound::new(py, StartResponse::new(responder))?;
                 let iterable = names::leave(py)?.call1((
-                    application,
+                    &application,
                     &flask_context,
                     environ,
                     response,
@@ -141,7 +146,10 @@ impl Exchange {
     fn finish_elsewhere(&self, py: Python<'_>, stage: &'static str, value: Py<PyAny>) {
         match self.take_sink() {
             Some(Sink::Connection(responder, pool)) => {
-                let application = self.plan.application(py).clone().unbind();
+                let Ok(application) = self.plan.application(py) else {
+                    return;
+                };
+                let application = application.unbind();
                 let flask_context = self.flask_context(py);
                 let environ = self.environ.clone_ref(py);
                 let context = self.context.clone_ref(py);
@@ -167,14 +175,21 @@ impl Exchange {
     /// context that the thread will enter.
     fn settle_after_step(&self, py: Python<'_>, slot: Py<Slot>, rest: Bound<'_, PyTuple>) {
         let flask_context = self.flask_context(py);
-        let rest = (flask_context, rest).into_pyobject(py).map(|rest| rest.into_any().unbind());
+        let rest = (flask_context, rest)
+            .into_pyobject(py)
+            .map(|rest| rest.into_any().unbind());
         let deferred = Box::new(move |_: Python<'_>| slot.get().settle(rest));
         self.event_loop.get().defer(deferred);
     }
 }
 
-type FinishArguments<'py> =
-    (Py<PyAny>, Option<Py<PyAny>>, &'py Bound<'py, PyDict>, &'static str, Py<PyAny>);
+type FinishArguments<'py> = (
+    Py<PyAny>,
+    Option<Py<PyAny>>,
+    &'py Bound<'py, PyDict>,
+    &'static str,
+    Py<PyAny>,
+);
 
 fn finish_on_worker(
     py: Python<'_>,
@@ -186,7 +201,14 @@ fn finish_on_worker(
     let outcome = Bound::new(py, StartResponse::new(responder)).and_then(|start_response| {
         context::enter(context)?;
         let iterable = names::finish(py).and_then(|finish| {
-            let arguments = (application, flask_context, environ, stage, value, &start_response);
+            let arguments = (
+                application,
+                flask_context,
+                environ,
+                stage,
+                value,
+                &start_response,
+            );
             finish.call1(arguments)
         });
         let outcome = iterable.and_then(|iterable| {
@@ -212,16 +234,22 @@ fn finish_on_worker(
 impl Exchange {
     /// Pushes Flask's context and calls the view. Returns what is to be awaited.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let application = self.plan.application(py);
+        let application = self.plan.application(py)?;
         let enter = names::enter(py)?;
         let entered = enter.call1((application, &self.environ))?;
         let (flask_context, routing_exception): (Py<PyAny>, Option<Bound<'_, PyAny>>) =
             entered.extract()?;
-        *self.flask_context.lock().unwrap_or_else(PoisonError::into_inner) = Some(flask_context);
+        *self
+            .flask_context
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(flask_context);
         if let Some(exception) = routing_exception {
             return Err(PyErr::from_value(exception));
         }
-        self.route.view.bind(py).call((), Some(self.route.view_args.bind(py)))
+        self.route
+            .view
+            .bind(py)
+            .call((), Some(self.route.view_args.bind(py)))
     }
 
     /// Answers with what the view returned.
@@ -230,7 +258,9 @@ impl Exchange {
             return Err(PyRuntimeError::new_err("finish() before begin()"));
         };
         if is_plain(&value)?
-            && self.plan.may_finish_on_loop(py, flask_context.bind(py), &self.route)?
+            && self
+                .plan
+                .may_finish_on_loop(py, flask_context.bind(py), &self.route)?
         {
             self.finish_here(py, &value)
         } else {
@@ -264,6 +294,7 @@ fn is_plain(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     {
         return Ok(true);
     }
-    names::is_complete_response(value.py())?.call1((value,))?.is_truthy()
+    names::is_complete_response(value.py())?
+        .call1((value,))?
+        .is_truthy()
 }
-

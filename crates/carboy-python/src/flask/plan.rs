@@ -1,8 +1,9 @@
 //! What carboy knows of an application: made once, checked per request.
 
+use pyo3::exceptions::PyReferenceError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyType, PyWeakrefMethods, PyWeakrefReference};
 
 use super::eligibility::{EligibilityCounts, Reason};
 use super::route::{Route, RouteCache, RouteQuery};
@@ -10,9 +11,17 @@ use crate::names;
 
 /// The dispatch plan of an application.
 pub(crate) struct DispatchPlan {
-    application: Py<PyAny>,
+    application: Application,
     flask: Option<FlaskParts>,
     counts: EligibilityCounts,
+}
+
+/// The application, as a rule by a weak reference: a test's app is freed when the test
+/// ends, and nothing here may keep it. Who serves an application holds it.
+enum Application {
+    Weak(Py<PyWeakrefReference>),
+    /// For an object of a class that has no weak references.
+    Strong(Py<PyAny>),
 }
 
 /// What is compared with, and remembered of, a Flask app.
@@ -48,11 +57,26 @@ impl DispatchPlan {
             None
         };
         let counts = EligibilityCounts::default();
-        Ok(Self { application: application.clone().unbind(), flask, counts })
+        let application = match PyWeakrefReference::new(application) {
+            Ok(reference) => Application::Weak(reference.unbind()),
+            Err(_) => Application::Strong(application.clone().unbind()),
+        };
+        Ok(Self { application, flask, counts })
     }
 
-    pub(crate) fn application<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.application.bind(py)
+    /// The application.
+    ///
+    /// # Errors
+    ///
+    /// `ReferenceError` when nobody holds it any more.
+    pub(crate) fn application<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.application {
+            Application::Strong(application) => Ok(application.bind(py).clone()),
+            Application::Weak(reference) => reference
+                .bind(py)
+                .upgrade()
+                .ok_or_else(|| PyReferenceError::new_err("the application is gone")),
+        }
     }
 
     /// Where requests were served, and why.
@@ -78,19 +102,23 @@ impl DispatchPlan {
     }
 
     fn decide(&self, py: Python<'_>, query: &RouteQuery<'_>) -> PyResult<Result<Route, Reason>> {
-        let Some(flask) = &self.flask else { return Ok(Err(Reason::NotFlask)) };
+        let Some(flask) = &self.flask else {
+            return Ok(Err(Reason::NotFlask));
+        };
         if !query.is_usual {
             return Ok(Err(Reason::UnusualRequest));
         }
-        let application = self.application.bind(py);
-        let attributes = application.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+        let application = self.application(py)?;
+        let attributes = application
+            .getattr(intern!(py, "__dict__"))?
+            .cast_into::<PyDict>()?;
         if flask.has_replaced_method(py, &attributes)? {
             return Ok(Err(Reason::MethodReplaced));
         }
         if flask.has_signal_receiver(py)? {
             return Ok(Err(Reason::SignalReceiver));
         }
-        if flask.has_own_class(application)? {
+        if flask.has_own_class(&application)? {
             return Ok(Err(Reason::OwnClass));
         }
         let url_map = item(&attributes, intern!(py, "url_map"))?;
@@ -123,10 +151,16 @@ impl DispatchPlan {
         context: &Bound<'_, PyAny>,
         route: &Route,
     ) -> PyResult<bool> {
-        let Some(flask) = &self.flask else { return Ok(false) };
-        let attributes =
-            self.application.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
-        Ok(!context.getattr(intern!(py, "_after_request_functions"))?.is_truthy()?
+        let Some(flask) = &self.flask else {
+            return Ok(false);
+        };
+        let attributes = self
+            .application(py)?
+            .getattr(intern!(py, "__dict__"))?
+            .cast_into::<PyDict>()?;
+        Ok(!context
+            .getattr(intern!(py, "_after_request_functions"))?
+            .is_truthy()?
             && !flask.has_signal_receiver(py)?
             && !has_hook(&attributes, route)?)
     }
@@ -149,7 +183,11 @@ impl FlaskParts {
 
     fn has_signal_receiver(&self, py: Python<'_>) -> PyResult<bool> {
         for signal in &self.signals {
-            if signal.bind(py).getattr(intern!(py, "receivers"))?.is_truthy()? {
+            if signal
+                .bind(py)
+                .getattr(intern!(py, "receivers"))?
+                .is_truthy()?
+            {
                 return Ok(true);
             }
         }
@@ -159,7 +197,10 @@ impl FlaskParts {
     fn has_own_class(&self, application: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = application.py();
         let session_interface = application.getattr(intern!(py, "session_interface"))?;
-        if !session_interface.get_type().is(&self.session_interface_class) {
+        if !session_interface
+            .get_type()
+            .is(&self.session_interface_class)
+        {
             return Ok(true);
         }
         let request_class = application.getattr(intern!(py, "request_class"))?;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
 
 use super::eligibility::Reason;
 use crate::names;
@@ -40,14 +40,15 @@ fn is_usual_host(host: &[u8]) -> bool {
         None => (host, &b"80"[..]),
     };
     !name.is_empty()
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
         && (1..=5).contains(&port.len())
         && port.iter().all(u8::is_ascii_digit)
 }
 
 /// The view that serves a request on the loop.
 pub(crate) struct Route {
-    pub(crate) rule: Py<PyAny>,
     pub(crate) view: Py<PyAny>,
     pub(crate) view_args: Py<PyDict>,
     /// The blueprints of the endpoint, from the inner to the outer.
@@ -56,8 +57,8 @@ pub(crate) struct Route {
 
 /// What stays true of a rule once it is part of a map.
 struct RuleFacts {
-    /// Keeps the rule alive: its address is the key.
-    _rule: Py<PyAny>,
+    /// Says whether it is still the rule at this address, which is the key.
+    rule: Py<PyWeakrefReference>,
     endpoint: Py<PyAny>,
     is_plain: bool,
     answers_options: bool,
@@ -71,7 +72,7 @@ struct MapFacts {
     has_own_converter: bool,
     rules: HashMap<usize, RuleFacts>,
     /// Views by address, and whether each is an `async def` function.
-    views: HashMap<usize, (Py<PyAny>, bool)>,
+    views: HashMap<usize, (Py<PyWeakrefReference>, bool)>,
 }
 
 /// Remembers what was found out about rules and views.
@@ -92,7 +93,9 @@ impl RouteCache {
         query: &RouteQuery<'_>,
     ) -> PyResult<Result<Route, Reason>> {
         let py = url_map.py();
-        let rules = url_map.getattr(intern!(py, "_rules"))?.cast_into::<PyList>()?;
+        let rules = url_map
+            .getattr(intern!(py, "_rules"))?
+            .cast_into::<PyList>()?;
         if !self.knows_map(url_map, rules.len())? {
             return Ok(Err(Reason::OwnClass));
         }
@@ -101,9 +104,13 @@ impl RouteCache {
         }
         let subdomain = url_map.getattr(intern!(py, "default_subdomain"))?;
         let matcher = url_map.getattr(intern!(py, "_matcher"))?;
-        let matched = matcher
-            .call_method1(intern!(py, "match"), (subdomain, query.path, query.method, false));
-        let Ok(matched) = matched else { return Ok(Err(Reason::NotMatched)) };
+        let matched = matcher.call_method1(
+            intern!(py, "match"),
+            (subdomain, query.path, query.method, false),
+        );
+        let Ok(matched) = matched else {
+            return Ok(Err(Reason::NotMatched));
+        };
         let (rule, view_args): (Bound<'_, PyAny>, Bound<'_, PyDict>) = matched.extract()?;
         let facts = self.rule_facts(url_map, &rule)?;
         let (endpoint, blueprints) = match facts {
@@ -111,7 +118,9 @@ impl RouteCache {
             (endpoint, blueprints, ..) => (endpoint, blueprints),
         };
         let functions = attributes.get_item(intern!(py, "view_functions"))?;
-        let Some(functions) = functions else { return Ok(Err(Reason::NotMatched)) };
+        let Some(functions) = functions else {
+            return Ok(Err(Reason::NotMatched));
+        };
         let Some(view) = functions.cast::<PyDict>()?.get_item(endpoint)? else {
             return Ok(Err(Reason::NotMatched));
         };
@@ -122,7 +131,6 @@ impl RouteCache {
             return Ok(Err(Reason::SyncView));
         }
         Ok(Ok(Route {
-            rule: rule.unbind(),
             view: view.unbind(),
             view_args: view_args.unbind(),
             blueprints,
@@ -143,8 +151,14 @@ impl RouteCache {
             }
         }
         let py = url_map.py();
-        let has_own_converter = names::has_own_converter(py)?.call1((url_map,))?.is_truthy()?;
-        let fresh = MapFacts { rule_count, has_own_converter, ..MapFacts::default() };
+        let has_own_converter = names::has_own_converter(py)?
+            .call1((url_map,))?
+            .is_truthy()?;
+        let fresh = MapFacts {
+            rule_count,
+            has_own_converter,
+            ..MapFacts::default()
+        };
         let old = std::mem::replace(&mut *self.lock(), fresh);
         drop(old);
         Ok(!has_own_converter)
@@ -159,9 +173,20 @@ impl RouteCache {
     ) -> PyResult<(Py<PyAny>, Vec<Py<PyString>>, bool, bool)> {
         let py = rule.py();
         let key = rule.as_ptr().addr();
-        if let Some(facts) = self.lock().rules.get(&key) {
-            let blueprints = facts.blueprints.iter().map(|name| name.clone_ref(py)).collect();
-            return Ok((facts.endpoint.clone_ref(py), blueprints, true, facts.is_plain));
+        if let Some(facts) = self.lock().rules.get(&key)
+            && refers_to(&facts.rule, rule)
+        {
+            let blueprints = facts
+                .blueprints
+                .iter()
+                .map(|name| name.clone_ref(py))
+                .collect();
+            return Ok((
+                facts.endpoint.clone_ref(py),
+                blueprints,
+                true,
+                facts.is_plain,
+            ));
         }
         let (endpoint, blueprints, is_plain, answers_options): (
             Py<PyAny>,
@@ -170,7 +195,7 @@ impl RouteCache {
             bool,
         ) = names::rule_facts(py)?.call1((url_map, rule))?.extract()?;
         let facts = RuleFacts {
-            _rule: rule.clone().unbind(),
+            rule: PyWeakrefReference::new(rule)?.unbind(),
             endpoint: endpoint.clone_ref(py),
             is_plain,
             answers_options,
@@ -183,16 +208,26 @@ impl RouteCache {
 
     fn answers_options(&self, rule: &Bound<'_, PyAny>) -> bool {
         let facts = self.lock();
-        facts.rules.get(&rule.as_ptr().addr()).is_none_or(|facts| facts.answers_options)
+        facts
+            .rules
+            .get(&rule.as_ptr().addr())
+            .is_none_or(|facts| facts.answers_options)
     }
 
     fn is_async(&self, view: &Bound<'_, PyAny>) -> PyResult<bool> {
         let key = view.as_ptr().addr();
-        if let Some((_, is_async)) = self.lock().views.get(&key) {
+        if let Some((known, is_async)) = self.lock().views.get(&key)
+            && refers_to(known, view)
+        {
             return Ok(*is_async);
         }
         let py = view.py();
-        let is_async = names::is_coroutine_function(py)?.call1((view,))?.is_truthy()?;
+        let is_async = names::is_coroutine_function(py)?
+            .call1((view,))?
+            .is_truthy()?;
+        let Ok(known) = PyWeakrefReference::new(view) else {
+            return Ok(is_async);
+        };
         let forgotten = {
             let mut facts = self.lock();
             let forgotten = if facts.views.len() >= REMEMBERED_VIEWS {
@@ -200,10 +235,18 @@ impl RouteCache {
             } else {
                 HashMap::new()
             };
-            facts.views.insert(key, (view.clone().unbind(), is_async));
+            facts.views.insert(key, (known.unbind(), is_async));
             forgotten
         };
         drop(forgotten);
         Ok(is_async)
     }
+}
+
+/// Whether a weak reference is to this very object. Addresses are used again.
+fn refers_to(reference: &Py<PyWeakrefReference>, object: &Bound<'_, PyAny>) -> bool {
+    reference
+        .bind(object.py())
+        .upgrade()
+        .is_some_and(|referent| referent.is(object))
 }

@@ -50,7 +50,12 @@ impl PythonApplication {
         event_loop: Py<NativeEventLoop>,
     ) -> Self {
         let settings = Arc::new(EnvironSettings { multithread: true });
-        Self(Rc::new(Parts { plan, pool, event_loop, settings }))
+        Self(Rc::new(Parts {
+            plan,
+            pool,
+            event_loop,
+            settings,
+        }))
     }
 }
 
@@ -63,10 +68,17 @@ impl Application for PythonApplication {
 
 impl Parts {
     async fn serve(&self, request: Request) -> Response {
-        let Request { method, uri, version, headers, body, connection, takeover } = request;
+        let Request {
+            method,
+            uri,
+            version,
+            headers,
+            body,
+            connection,
+            takeover,
+        } = request;
         let settings = Arc::clone(&self.settings);
-        let head =
-            RequestHead::new((method, uri, version, headers), &connection, settings);
+        let head = RequestHead::new((method, uri, version, headers), &connection, settings);
         // Holding a request up to let its body arrive is only for those that asked nothing.
         let may_run_on_loop = takeover.is_none() && !body.expects_continue();
         if may_run_on_loop && let Some(route) = self.route_on_loop(&head) {
@@ -89,7 +101,9 @@ impl Parts {
             Err(error) => InputStream::failed(error),
         };
         match takeover.map(carboy_server::TakeoverOffer::accept) {
-            Some(Ok((socket, takeover))) => self.serve_takeover(head, input, socket, takeover).await,
+            Some(Ok((socket, takeover))) => {
+                self.serve_takeover(head, input, socket, takeover).await
+            }
             // Without a descriptor for the socket the application sees an ordinary request.
             Some(Err(_)) | None => self.serve_on_worker(head, input).await,
         }
@@ -99,7 +113,10 @@ impl Parts {
         let path = head.decoded_path();
         let host = match head.uri.authority() {
             Some(authority) => authority.as_str().as_bytes(),
-            None => head.headers.get(HOST).map_or(&[][..], HeaderValue::as_bytes),
+            None => head
+                .headers
+                .get(HOST)
+                .map_or(&[][..], HeaderValue::as_bytes),
         };
         let query = RouteQuery::new(head.method.as_str(), std::str::from_utf8(&path).ok(), host);
         Python::attach(|py| self.plan.route_on_loop(py, &query))
@@ -161,8 +178,10 @@ impl Parts {
     ) {
         let plan = Arc::clone(&self.plan);
         self.pool.dispatch(Box::new(move |py| {
-            let application = plan.application(py);
-            if let Err(error) = serve_on_this_thread(application, &head, input, responder, socket) {
+            let served = plan.application(py).and_then(|application| {
+                serve_on_this_thread(&application, &head, input, responder, socket)
+            });
+            if let Err(error) = served {
                 error.write_unraisable(py, None);
             }
         }));
@@ -180,10 +199,14 @@ fn serve_on_this_thread(
     let py = application.py();
     let input = Py::new(py, input)?;
     let environ = build_environ(py, head, &input)?;
-    let socket = socket.map(|socket| offer_socket(&environ, socket)).transpose()?;
+    let socket = socket
+        .map(|socket| offer_socket(&environ, socket))
+        .transpose()?;
     let context = context::new_empty(py)?.into_bound(py);
     context::enter(&context)?;
-    with_request_input(py, &input, || serve_wsgi(py, application, &environ, responder));
+    with_request_input(py, &input, || {
+        serve_wsgi(py, application, &environ, responder)
+    });
     let left = context::exit(&context);
     if let Some(socket) = socket {
         socket.call_method0("close")?;
@@ -240,7 +263,10 @@ fn refuse(error: &BodyError) -> Response {
 
 fn plain(status: StatusCode, message: &str) -> Response {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     let mut response = Response::new(ResponseBody::full(Bytes::from(message.to_owned())));
     *response.status_mut() = status;

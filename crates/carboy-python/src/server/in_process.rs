@@ -21,7 +21,9 @@ impl InProcessDispatcher {
     fn route(&self, environ: &Bound<'_, PyDict>) -> PyResult<Option<Route>> {
         let py = environ.py();
         let text = |key: &Bound<'_, PyString>| -> PyResult<String> {
-            environ.get_item(key)?.map_or_else(|| Ok(String::new()), |value| value.extract())
+            environ
+                .get_item(key)?
+                .map_or_else(|| Ok(String::new()), |value| value.extract())
         };
         if environ.contains(intern!(py, "HTTP_UPGRADE"))? {
             return Ok(None);
@@ -30,8 +32,10 @@ impl InProcessDispatcher {
         let path = text(intern!(py, "PATH_INFO"))?;
         let host = text(intern!(py, "HTTP_HOST"))?;
         // PEP 3333: each character of the path stands for one byte.
-        let path: Result<Vec<u8>, _> =
-            path.chars().map(|character| u8::try_from(u32::from(character))).collect();
+        let path: Result<Vec<u8>, _> = path
+            .chars()
+            .map(|character| u8::try_from(u32::from(character)))
+            .collect();
         let path = path.ok().and_then(|path| String::from_utf8(path).ok());
         let query = RouteQuery::new(&method, path.as_deref(), host.as_bytes());
         Ok(self.plan.route_on_loop(py, &query))
@@ -42,7 +46,9 @@ impl InProcessDispatcher {
 impl InProcessDispatcher {
     #[new]
     fn new(application: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { plan: Arc::new(DispatchPlan::new(application)?) })
+        Ok(Self {
+            plan: Arc::new(DispatchPlan::new(application)?),
+        })
     }
 
     /// Serves a request on the loop up to the end of its view, in the caller's context.
@@ -55,7 +61,9 @@ impl InProcessDispatcher {
         event_loop: &Bound<'_, NativeEventLoop>,
         environ: &Bound<'_, PyDict>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let Some(route) = self.route(environ)? else { return Ok(None) };
+        let Some(route) = self.route(environ)? else {
+            return Ok(None);
+        };
         let plan = Arc::clone(&self.plan);
         let environ = environ.clone().unbind();
         let outcome = wait_for_loop(py, |slot, context| {

@@ -29,6 +29,8 @@ struct State {
 /// A server for one application on one event loop.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct NativeServer {
+    /// Held, because the plan does not.
+    _application: Py<PyAny>,
     event_loop: Py<NativeEventLoop>,
     workers: Py<WorkerPool>,
     plan: Arc<DispatchPlan>,
@@ -59,7 +61,16 @@ impl NativeServer {
     ) -> PyResult<Self> {
         let (trigger, shutdown) = Shutdown::pair();
         let plan = Arc::new(DispatchPlan::new(application)?);
-        Ok(Self { event_loop, workers, plan, state: Mutex::default(), trigger, shutdown })
+        let _application = application.clone().unbind();
+        Ok(Self {
+            _application,
+            event_loop,
+            workers,
+            plan,
+            state: Mutex::default(),
+            trigger,
+            shutdown,
+        })
     }
 
     /// Sets the limits, before the start. Sizes are in bytes, times in seconds.
@@ -77,7 +88,10 @@ impl NativeServer {
         connection_limit = None,
         access_log = false,
     ))]
-    #[expect(clippy::too_many_arguments, reason = "named settings, passed by keyword")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "named settings, passed by keyword"
+    )]
     fn configure(
         &self,
         request_line_bytes: Option<usize>,
@@ -105,9 +119,21 @@ impl NativeServer {
         };
         let mut timeouts = Timeouts::default();
         let given = [
-            ("header_read_timeout", header_read_timeout, &mut timeouts.header_read),
-            ("keep_alive_timeout", keep_alive_timeout, &mut timeouts.keep_alive_idle),
-            ("body_read_timeout", body_read_timeout, &mut timeouts.body_read_idle),
+            (
+                "header_read_timeout",
+                header_read_timeout,
+                &mut timeouts.header_read,
+            ),
+            (
+                "keep_alive_timeout",
+                keep_alive_timeout,
+                &mut timeouts.keep_alive_idle,
+            ),
+            (
+                "body_read_timeout",
+                body_read_timeout,
+                &mut timeouts.body_read_idle,
+            ),
             ("write_timeout", write_timeout, &mut timeouts.write_stall),
             ("drain_timeout", drain_timeout, &mut timeouts.drain),
         ];
@@ -116,8 +142,17 @@ impl NativeServer {
                 *place = duration(name, seconds)?;
             }
         }
-        let access_log = if access_log { Some(AccessLog::new(standard_output()?)?) } else { None };
-        self.state().config = ServerConfig { limits, timeouts, access_log, connection_limit };
+        let access_log = if access_log {
+            Some(AccessLog::new(standard_output()?)?)
+        } else {
+            None
+        };
+        self.state().config = ServerConfig {
+            limits,
+            timeouts,
+            access_log,
+            connection_limit,
+        };
         Ok(())
     }
 
@@ -131,8 +166,8 @@ impl NativeServer {
 
     /// Listens on a Unix socket.
     fn bind_unix(&self, path: &str, backlog: u32) -> PyResult<()> {
-        let listener = Listener::bind_unix(path, backlog)
-            .map_err(|error| bind_error(&error, error.kind()))?;
+        let listener =
+            Listener::bind_unix(path, backlog).map_err(|error| bind_error(&error, error.kind()))?;
         self.state().listeners.push(listener);
         Ok(())
     }
@@ -157,10 +192,15 @@ impl NativeServer {
         let this = slf.get();
         let (listeners, config) = {
             let mut state = this.state();
-            (std::mem::take(&mut state.listeners), std::mem::take(&mut state.config))
+            (
+                std::mem::take(&mut state.listeners),
+                std::mem::take(&mut state.config),
+            )
         };
         if listeners.is_empty() {
-            return Err(PyRuntimeError::new_err("the server is not bound to an address"));
+            return Err(PyRuntimeError::new_err(
+                "the server is not bound to an address",
+            ));
         }
         let pool = Arc::clone(&this.workers.get().pool);
         let event_loop = this.event_loop.clone_ref(py);

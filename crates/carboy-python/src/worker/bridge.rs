@@ -75,7 +75,9 @@ pub(crate) fn await_on_loop(py: Python<'_>, awaitable: Bound<'_, PyAny>) -> PyRe
     }
     let Some(event_loop) = home_loop(py) else {
         awaitable.call_method0("close").ok();
-        return Err(PyRuntimeError::new_err("no carboy server is running in this process"));
+        return Err(PyRuntimeError::new_err(
+            "no carboy server is running in this process",
+        ));
     };
     AWAITS.fetch_add(1, Ordering::Relaxed);
     if let Some(input) = current_input(py) {
@@ -87,7 +89,12 @@ pub(crate) fn await_on_loop(py: Python<'_>, awaitable: Bound<'_, PyAny>) -> PyRe
     wait_for_loop(py, move |slot, context| {
         let (slot, context) = (slot.clone().unbind(), context.clone().unbind());
         let action = Box::new(move |py: Python<'_>| {
-            start_on_loop(home.bind(py), awaitable.bind(py), slot.bind(py), context.bind(py));
+            start_on_loop(
+                home.bind(py),
+                awaitable.bind(py),
+                slot.bind(py),
+                context.bind(py),
+            );
         });
         post_to_loop(&event_loop, action)
     })
@@ -125,9 +132,19 @@ pub(crate) fn post_to_loop(
     action: Deferred,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let posted = Bound::new(py, PostedAction { action: Mutex::new(Some(action)) })?;
+    let posted = Bound::new(
+        py,
+        PostedAction {
+            action: Mutex::new(Some(action)),
+        },
+    )?;
     let empty = context::new_empty(py)?.into_bound(py);
-    NativeEventLoop::schedule(event_loop, posted.into_any(), PyTuple::empty(py), Some(empty))?;
+    NativeEventLoop::schedule(
+        event_loop,
+        posted.into_any(),
+        PyTuple::empty(py),
+        Some(empty),
+    )?;
     Ok(())
 }
 
@@ -140,7 +157,11 @@ struct PostedAction {
 #[pymethods]
 impl PostedAction {
     fn __call__(&self, py: Python<'_>) {
-        let action = self.action.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let action = self
+            .action
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(action) = action {
             action(py);
         }

@@ -92,7 +92,12 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(limit: usize, shares_threads: bool) -> Self {
-        Self { state: Mutex::default(), growth: Condvar::new(), limit, shares_threads }
+        Self {
+            state: Mutex::default(),
+            growth: Condvar::new(),
+            limit,
+            shares_threads,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,7 +107,10 @@ impl Pool {
     /// Queues a job: here a request is handed over to the workers.
     pub(crate) fn dispatch(&self, job: Job) {
         let mut state = self.state();
-        state.queue.push_back(QueuedJob { job, since: Instant::now() });
+        state.queue.push_back(QueuedJob {
+            job,
+            since: Instant::now(),
+        });
         if let Some(worker) = state.idle.pop() {
             state.workers[worker].wake.notify_one();
         } else if state.workers.len() < self.limit {
@@ -116,7 +124,10 @@ impl Pool {
 
     /// Adds the entry of a worker whose thread is about to start.
     fn add_worker(state: &mut State) -> WorkerId {
-        state.workers.push(WorkerEntry { wake: Arc::default(), resolved: VecDeque::new() });
+        state.workers.push(WorkerEntry {
+            wake: Arc::default(),
+            resolved: VecDeque::new(),
+        });
         state.workers.len() - 1
     }
 
@@ -130,7 +141,10 @@ impl Pool {
             }
             let waiting = state.queue.len();
             if waiting == 0 || state.workers.len() >= self.limit {
-                state = self.growth.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .growth
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             if state.workers.len() < WORKERS_STARTED_AT_ONCE {

@@ -48,14 +48,21 @@ impl Slot {
         detached(py, || {
             let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
             while outcome.is_none() {
-                outcome = self.foreign.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+                outcome = self
+                    .foreign
+                    .wait(outcome)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
         });
     }
 
     /// Takes the outcome, after the wait.
     pub(crate) fn take(&self) -> PyResult<Py<PyAny>> {
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let outcome = self
+            .outcome
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         outcome.unwrap_or_else(|| Err(PyRuntimeError::new_err("woken without a result")))
     }
 }
@@ -65,12 +72,16 @@ impl Slot {
     /// Settles with a result. Called in a task's step: the thread that waits is woken
     /// when the step has left the context.
     fn resolve(slf: Py<Self>, event_loop: Bound<'_, NativeEventLoop>, result: Py<PyAny>) {
-        event_loop.get().defer(Box::new(move |_| slf.get().settle(Ok(result))));
+        event_loop
+            .get()
+            .defer(Box::new(move |_| slf.get().settle(Ok(result))));
     }
 
     /// Settles with an exception, as `resolve`.
     fn reject(slf: Py<Self>, event_loop: Bound<'_, NativeEventLoop>, error: Bound<'_, PyAny>) {
         let error = PyErr::from_value(error);
-        event_loop.get().defer(Box::new(move |_| slf.get().settle(Err(error))));
+        event_loop
+            .get()
+            .defer(Box::new(move |_| slf.get().settle(Err(error))));
     }
 }

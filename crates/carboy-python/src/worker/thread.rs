@@ -53,8 +53,7 @@ pub(crate) fn with_request_input<T>(
     input: &Py<InputStream>,
     serve: impl FnOnce() -> T,
 ) -> T {
-    let before =
-        with_worker(|worker| worker.input.replace(input.clone_ref(py))).flatten();
+    let before = with_worker(|worker| worker.input.replace(input.clone_ref(py))).flatten();
     let result = serve();
     with_worker(|worker| std::mem::replace(&mut worker.input, before));
     result
@@ -74,7 +73,11 @@ pub(super) fn wait_at_bridge(
     // Another stack of this thread goes on; it comes back here once the slot is settled.
     let input = with_worker(|worker| worker.input.take()).flatten();
     let this_stack = names::current_greenlet(py)?.call0()?;
-    with_worker(|worker| worker.parked_stacks.insert(slot, this_stack.clone().unbind()));
+    with_worker(|worker| {
+        worker
+            .parked_stacks
+            .insert(slot, this_stack.clone().unbind())
+    });
     let next_stack = match with_worker(|worker| worker.idle_stacks.pop()).flatten() {
         Some(stack) => stack.into_bound(py),
         None => new_stack(&this_stack)?,
@@ -148,7 +151,9 @@ pub(crate) struct WorkerPool {
 impl WorkerPool {
     #[new]
     fn new(limit: usize, shares_threads: bool) -> Self {
-        Self { pool: Arc::new(Pool::new(limit.max(1), shares_threads)) }
+        Self {
+            pool: Arc::new(Pool::new(limit.max(1), shares_threads)),
+        }
     }
 
     /// Starts workers when they are needed, until the pool is stopped. The target of the
@@ -169,7 +174,9 @@ impl WorkerPool {
                 keywords.set_item("name", format!("carboy-worker-{}", id + 1))?;
                 // The server stops its workers itself; a forced stop does not wait for them.
                 keywords.set_item("daemon", true)?;
-                thread_class.call((), Some(&keywords))?.call_method0("start")?;
+                thread_class
+                    .call((), Some(&keywords))?
+                    .call_method0("start")?;
             }
         }
     }

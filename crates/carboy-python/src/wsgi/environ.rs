@@ -80,7 +80,9 @@ fn percent_decode(path: &str) -> Cow<'_, [u8]> {
 }
 
 fn hexadecimal(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// A string with one character per byte, as PEP 3333 asks for.
@@ -175,7 +177,9 @@ fn set_addresses(environ: &Bound<'_, PyDict>, head: &RequestHead) -> PyResult<()
         }
         // As gunicorn has it for a Unix socket: the name is the path, the port is empty.
         Address::Unix(path) => {
-            let name = path.as_ref().map_or(Cow::Borrowed("unix"), |path| path.to_string_lossy());
+            let name = path
+                .as_ref()
+                .map_or(Cow::Borrowed("unix"), |path| path.to_string_lossy());
             environ.set_item(intern!(py, "SERVER_NAME"), name)?;
             environ.set_item(intern!(py, "SERVER_PORT"), "")?;
         }
@@ -233,7 +237,11 @@ pub(crate) fn build_environ<'py>(
         };
         environ.set_item(intern!(py, "HTTP_HOST"), host)?;
     }
-    let scheme = if head.secure { intern!(py, "https") } else { intern!(py, "http") };
+    let scheme = if head.secure {
+        intern!(py, "https")
+    } else {
+        intern!(py, "http")
+    };
     environ.set_item(intern!(py, "wsgi.version"), names::wsgi_version(py))?;
     environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
     environ.set_item(intern!(py, "wsgi.input"), input)?;

@@ -40,18 +40,37 @@ pub(crate) struct InputStream {
 impl InputStream {
     /// A body that has arrived completely.
     pub(crate) fn complete(content: Bytes) -> Self {
-        let chunks = if content.is_empty() { VecDeque::new() } else { VecDeque::from([content]) };
-        Self { state: Mutex::new(State { chunks, ..State::default() }) }
+        let chunks = if content.is_empty() {
+            VecDeque::new()
+        } else {
+            VecDeque::from([content])
+        };
+        Self {
+            state: Mutex::new(State {
+                chunks,
+                ..State::default()
+            }),
+        }
     }
 
     /// A body that is still arriving.
     pub(crate) fn arriving(reader: BodyReader) -> Self {
-        Self { state: Mutex::new(State { reader: Some(reader), ..State::default() }) }
+        Self {
+            state: Mutex::new(State {
+                reader: Some(reader),
+                ..State::default()
+            }),
+        }
     }
 
     /// A body that broke off before anything of it was handed over.
     pub(crate) fn failed(failure: BodyError) -> Self {
-        Self { state: Mutex::new(State { failure: Some(failure), ..State::default() }) }
+        Self {
+            state: Mutex::new(State {
+                failure: Some(failure),
+                ..State::default()
+            }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,7 +88,9 @@ impl InputStream {
             }
             state.reader.take()
         };
-        let Some(mut reader) = reader else { return Ok(false) };
+        let Some(mut reader) = reader else {
+            return Ok(false);
+        };
         if thread_state::is_driving() {
             self.state().reader = Some(reader);
             return Err(PyRuntimeError::new_err(
@@ -167,7 +188,11 @@ impl InputStream {
     /// Takes `size` bytes from the front of what has arrived.
     fn take(&self, py: Python<'_>, size: usize) -> PyResult<Py<PyAny>> {
         let mut state = self.state();
-        if state.chunks.front().is_some_and(|chunk| chunk.len() == size) {
+        if state
+            .chunks
+            .front()
+            .is_some_and(|chunk| chunk.len() == size)
+        {
             let chunk = state.chunks.pop_front().unwrap_or_default();
             drop(state);
             return Ok(PyBytes::new(py, &chunk).into_any().unbind());
@@ -210,7 +235,9 @@ impl InputStream {
         if let Some(file) = self.file(py) {
             return self.read_file(py, &file, "read", size);
         }
-        let wanted = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX);
+        let wanted = size
+            .and_then(|size| usize::try_from(size).ok())
+            .unwrap_or(usize::MAX);
         let mut arrived: usize = self.state().chunks.iter().map(Bytes::len).sum();
         while arrived < wanted && self.receive(py)? {
             arrived += self.state().chunks.back().map_or(0, Bytes::len);
@@ -224,7 +251,9 @@ impl InputStream {
         if let Some(file) = self.file(py) {
             return self.read_file(py, &file, "readline", size);
         }
-        let wanted = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX);
+        let wanted = size
+            .and_then(|size| usize::try_from(size).ok())
+            .unwrap_or(usize::MAX);
         let mut arrived = 0;
         let mut searched_chunks = 0;
         loop {
@@ -249,7 +278,9 @@ impl InputStream {
     /// Reads all lines, or lines of at least `hint` bytes together.
     #[pyo3(signature = (hint = None, /))]
     fn readlines(&self, py: Python<'_>, hint: Option<i64>) -> PyResult<Vec<Py<PyAny>>> {
-        let enough = hint.and_then(|hint| usize::try_from(hint).ok()).filter(|hint| *hint > 0);
+        let enough = hint
+            .and_then(|hint| usize::try_from(hint).ok())
+            .filter(|hint| *hint > 0);
         let mut lines = Vec::new();
         let mut size = 0;
         while enough.is_none_or(|enough| size < enough) {
@@ -270,7 +301,11 @@ impl InputStream {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let line = self.readline(py, None)?;
-        Ok(if line.bind(py).len()? == 0 { None } else { Some(line) })
+        Ok(if line.bind(py).len()? == 0 {
+            None
+        } else {
+            Some(line)
+        })
     }
 
     /// Reads into a writable buffer and returns the number of bytes.
@@ -278,7 +313,10 @@ impl InputStream {
         let content = self.read(py, Some(i64::try_from(buffer.len()?).unwrap_or(i64::MAX)))?;
         let length = content.bind(py).len()?;
         let slice = pyo3::types::PySlice::new(py, 0, isize::try_from(length)?, 1);
-        py.import("builtins")?.getattr("memoryview")?.call1((buffer,))?.set_item(slice, content)?;
+        py.import("builtins")?
+            .getattr("memoryview")?
+            .call1((buffer,))?
+            .set_item(slice, content)?;
         Ok(length)
     }
 

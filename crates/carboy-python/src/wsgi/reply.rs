@@ -25,12 +25,12 @@ impl Head {
     /// # Errors
     ///
     /// `TypeError` and `ValueError` that name the bad part.
-    pub(crate) fn parse(
-        status: &Bound<'_, PyAny>,
-        headers: &Bound<'_, PyList>,
-    ) -> PyResult<Self> {
+    pub(crate) fn parse(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyList>) -> PyResult<Self> {
         let text = status.cast::<PyString>().map_err(|_| {
-            PyTypeError::new_err(format!("the status must be a str, not {}", type_name(status)))
+            PyTypeError::new_err(format!(
+                "the status must be a str, not {}",
+                type_name(status)
+            ))
         })?;
         let (status, reason) = parse_status(text.to_str()?)?;
         let mut map = HeaderMap::with_capacity(headers.len() + 1);
@@ -47,17 +47,30 @@ impl Head {
             let value = parse_value(&name, &value)?;
             map.append(name, value);
         }
-        Ok(Self { status, reason, headers: map })
+        Ok(Self {
+            status,
+            reason,
+            headers: map,
+        })
     }
 
     /// A head with one of the usual reasons.
     pub(crate) fn new(status: StatusCode, headers: HeaderMap) -> Self {
-        Self { status, reason: None, headers }
+        Self {
+            status,
+            reason: None,
+            headers,
+        }
     }
 
     /// The length that the application has stated for the body.
     pub(crate) fn content_length(&self) -> Option<u64> {
-        self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+        self.headers
+            .get(CONTENT_LENGTH)?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
     }
 
     fn into_response(self, body: ResponseBody) -> Response {
@@ -74,7 +87,10 @@ impl Head {
 }
 
 fn type_name(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+    object
+        .get_type()
+        .name()
+        .map_or_else(|_| "?".to_owned(), |name| name.to_string())
 }
 
 fn parse_status(text: &str) -> PyResult<(StatusCode, Option<Bytes>)> {
@@ -104,7 +120,10 @@ fn encode_latin1(what: &str, text: &str) -> PyResult<Vec<u8>> {
 
 fn parse_name(name: &Bound<'_, PyAny>) -> PyResult<HeaderName> {
     let text = name.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("a header's name must be a str, not {}", type_name(name)))
+        PyTypeError::new_err(format!(
+            "a header's name must be a str, not {}",
+            type_name(name)
+        ))
     })?;
     let text = text.to_str()?;
     HeaderName::from_bytes(text.as_bytes())
@@ -120,7 +139,9 @@ fn parse_value(name: &HeaderName, value: &Bound<'_, PyAny>) -> PyResult<HeaderVa
     })?;
     let text = text.to_str()?;
     let invalid = || {
-        PyValueError::new_err(format!("the value of header {name} holds a control character"))
+        PyValueError::new_err(format!(
+            "the value of header {name} holds a control character"
+        ))
     };
     if text.is_ascii() {
         return HeaderValue::from_str(text).map_err(|_| invalid());
@@ -140,12 +161,21 @@ impl Responder {
     /// A responder and the end at which its connection waits.
     pub(crate) fn new() -> (Self, oneshot::Receiver<Response>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { head: Some(sender), stream: None }, receiver)
+        (
+            Self {
+                head: Some(sender),
+                stream: None,
+            },
+            receiver,
+        )
     }
 
     /// One that stands in a place whose responder is in use.
     pub(crate) fn closed() -> Self {
-        Self { head: None, stream: None }
+        Self {
+            head: None,
+            stream: None,
+        }
     }
 
     /// Whether the head is on its way.
@@ -156,7 +186,9 @@ impl Responder {
     /// Sends a whole response at once. A client that has gone is not an error.
     pub(crate) fn send_whole(&mut self, head: Head, content: Bytes) {
         if let Some(sender) = self.head.take() {
-            sender.send(head.into_response(ResponseBody::full(content))).ok();
+            sender
+                .send(head.into_response(ResponseBody::full(content)))
+                .ok();
         }
     }
 
@@ -168,7 +200,9 @@ impl Responder {
     pub(crate) fn begin(&mut self, head: Head) -> Result<(), Disconnected> {
         let (stream, body) = ResponseBody::stream();
         let sender = self.head.take().ok_or(Disconnected)?;
-        sender.send(head.into_response(body)).map_err(|_| Disconnected)?;
+        sender
+            .send(head.into_response(body))
+            .map_err(|_| Disconnected)?;
         self.stream = Some(stream);
         Ok(())
     }
@@ -198,6 +232,8 @@ impl Responder {
 
     /// Takes the sender of a begun stream, for one that is fed on the loop's thread.
     pub(crate) fn take_stream(&mut self) -> PyResult<StreamSender> {
-        self.stream.take().ok_or_else(|| PyRuntimeError::new_err("the response is not begun"))
+        self.stream
+            .take()
+            .ok_or_else(|| PyRuntimeError::new_err("the response is not begun"))
     }
 }

@@ -80,13 +80,16 @@ pub(crate) fn deliver_iterable(
             Some(mut head) => {
                 let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
                 if holds_one && head.content_length().is_none() {
-                    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                    head.headers
+                        .insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
                 if head.content_length() == Some(length) {
                     responder.send_whole(head, content);
                     Ok(())
                 } else {
-                    responder.begin(head).and_then(|()| responder.send_chunk(py, content))
+                    responder
+                        .begin(head)
+                        .and_then(|()| responder.send_chunk(py, content))
                 }
             }
             None if responder.is_begun() => responder.send_chunk(py, content),
@@ -159,7 +162,10 @@ const MESSAGE: &[u8] = b"Internal Server Error\n";
 
 fn internal_server_error() -> Head {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(CONTENT_LENGTH, HeaderValue::from(MESSAGE.len()));
     Head::new(StatusCode::INTERNAL_SERVER_ERROR, headers)
 }

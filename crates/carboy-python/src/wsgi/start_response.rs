@@ -24,7 +24,12 @@ pub(crate) struct StartResponse {
 
 impl StartResponse {
     pub(crate) fn new(responder: Responder) -> Self {
-        Self { progress: Mutex::new(Progress { responder, head: None }) }
+        Self {
+            progress: Mutex::new(Progress {
+                responder,
+                head: None,
+            }),
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

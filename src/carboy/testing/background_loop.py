@@ -1,0 +1,65 @@
+"""One event loop on a thread of its own, for the tests of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from carboy.event_loop import EventLoop, new_event_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+class BackgroundLoop:
+    """Runs a ``carboy.EventLoop`` on a daemon thread until the process ends or ``stop``."""
+
+    def __init__(self) -> None:
+        self.loop: EventLoop = new_event_loop()
+        started = threading.Event()
+        self.loop.call_soon(started.set)
+        self._thread = threading.Thread(
+            target=self.loop.run_forever, name="carboy-loop", daemon=True
+        )
+        self._thread.start()
+        started.wait()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function on the loop's thread and wait for its result."""
+        result: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                result.set_result(function())
+            except BaseException as error:  # noqa: BLE001 - Raised in the waiting thread.
+                result.set_exception(error)
+
+        self.loop.call_soon_threadsafe(call)
+        return result.result()
+
+    def stop(self) -> None:
+        """Stop and close the loop."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+_shared: BackgroundLoop | None = None
+_lock = threading.Lock()
+
+
+def shared_background_loop() -> BackgroundLoop:
+    """Return the one that all tests of this process share."""
+    global _shared
+    with _lock:
+        if _shared is None:
+            _shared = BackgroundLoop()
+        return _shared
