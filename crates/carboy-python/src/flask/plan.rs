@@ -61,7 +61,11 @@ impl DispatchPlan {
             Ok(reference) => Application::Weak(reference.unbind()),
             Err(_) => Application::Strong(application.clone().unbind()),
         };
-        Ok(Self { application, flask, counts })
+        Ok(Self {
+            application,
+            flask,
+            counts,
+        })
     }
 
     /// The application.

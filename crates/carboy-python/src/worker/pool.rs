@@ -100,6 +100,11 @@ impl Pool {
         }
     }
 
+    /// Whether a thread may hold several requests.
+    pub(crate) fn shares_threads(&self) -> bool {
+        self.shares_threads
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

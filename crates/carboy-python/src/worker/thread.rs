@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -25,6 +26,9 @@ struct WorkerThread {
     parked_stacks: HashMap<SlotId, Py<PyAny>>,
     /// Stacks in `work` that have nothing to do.
     idle_stacks: Vec<Py<PyAny>>,
+    /// The stack that makes new ones. A greenlet begins at the recursion depth of the one
+    /// that starts it; started from request to request they would end in `RecursionError`.
+    stack_maker: Option<Py<PyAny>>,
     /// The body of the request that the running stack serves.
     input: Option<Py<InputStream>>,
 }
@@ -80,7 +84,7 @@ pub(super) fn wait_at_bridge(
     });
     let next_stack = match with_worker(|worker| worker.idle_stacks.pop()).flatten() {
         Some(stack) => stack.into_bound(py),
-        None => new_stack(&this_stack)?,
+        None => stack_maker(py)?,
     };
     let resumed = next_stack.call_method0("switch");
     with_worker(|worker| {
@@ -90,19 +94,36 @@ pub(super) fn wait_at_bridge(
     resumed.map(drop)
 }
 
-/// A stack that runs the worker's loop; when that ends, the thread's first stack goes on.
-fn new_stack<'py>(current: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = current.py();
-    let mut first = current.clone();
+/// Starts the stack that makes new ones, from the thread's first stack.
+fn start_stack_maker(py: Python<'_>) -> PyResult<()> {
+    let run = pyo3::wrap_pyfunction!(make_stacks, py)?;
+    let maker = names::greenlet(py)?.call1((run,))?;
+    maker.call_method1("switch", (names::current_greenlet(py)?.call0()?,))?;
+    with_worker(|worker| worker.stack_maker = Some(maker.unbind()));
+    Ok(())
+}
+
+fn stack_maker(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    with_worker(|worker| {
+        worker
+            .stack_maker
+            .as_ref()
+            .map(|maker| maker.bind(py).clone())
+    })
+    .flatten()
+    .ok_or_else(|| PyRuntimeError::new_err("this worker does not share its thread"))
+}
+
+/// Each time it is switched to, starts one more stack that runs the worker's loop. When
+/// that ends, the thread's first stack goes on.
+#[pyfunction]
+fn make_stacks(py: Python<'_>, first: &Bound<'_, PyAny>) -> PyResult<()> {
+    let mut next = first.clone();
     loop {
-        let parent = first.getattr("parent")?;
-        if parent.is_none() {
-            break;
-        }
-        first = parent;
+        next.call_method0("switch")?;
+        let run = pyo3::wrap_pyfunction!(work_on_new_stack, py)?;
+        next = names::greenlet(py)?.call1((run, first))?;
     }
-    let run = pyo3::wrap_pyfunction!(work_on_new_stack, py)?;
-    names::greenlet(py)?.call1((run, first))
 }
 
 #[pyfunction]
@@ -189,8 +210,12 @@ impl WorkerPool {
             id,
             parked_stacks: HashMap::new(),
             idle_stacks: Vec::new(),
+            stack_maker: None,
             input: None,
         }));
+        if pool.shares_threads() {
+            start_stack_maker(py)?;
+        }
         let result = work(py, &pool, id);
         let ended = WORKER.take();
         drop(ended);
