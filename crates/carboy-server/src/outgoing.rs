@@ -20,6 +20,8 @@ pub(crate) struct Outgoing {
     content: ResponseBody,
     length: Length,
     record: RequestRecord,
+    /// The response is about to be broken off.
+    breaking: Option<OutgoingError>,
 }
 
 /// What the response's head promises.
@@ -49,23 +51,40 @@ impl Outgoing {
             content,
             length,
             record,
+            breaking: None,
         }
     }
 
-    /// Takes what the promise leaves room for.
+    /// Takes what the promise leaves room for. A kept promise ends the content: what
+    /// the application sends after it is refused, not sent.
     fn count(&mut self, mut chunk: Bytes) -> Bytes {
         if let Length::Owed(owed) = self.length {
             let room = usize::try_from(owed).unwrap_or(usize::MAX);
-            if chunk.len() > room {
-                chunk.truncate(room);
-                self.record.mismatch();
+            let excess = chunk.len() > room;
+            chunk.truncate(room);
+            let taken = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            let owed = owed.saturating_sub(taken);
+            self.length = Length::Owed(owed);
+            if owed == 0 {
+                if excess || self.content.has_waiting_pieces() {
+                    self.record.mismatch();
+                }
                 self.content = ResponseBody::empty();
             }
-            let taken = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-            self.length = Length::Owed(owed.saturating_sub(taken));
         }
         self.record.sent(chunk.len());
         chunk
+    }
+}
+
+impl Outgoing {
+    /// Breaks off with the next poll. hyper throws away what it has not sent when it
+    /// sees an error, and while a body is pending it sends what it has: the client
+    /// then sees the beginning of a response instead of nothing at all.
+    fn break_off<T>(&mut self, error: OutgoingError, task: &Context<'_>) -> Poll<T> {
+        self.breaking = Some(error);
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -77,6 +96,9 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
+        if let Some(error) = self.breaking.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             match ready!(Pin::new(&mut self.content).poll_frame(task)) {
                 Some(Ok(frame)) => {
@@ -93,10 +115,10 @@ impl Body for Outgoing {
                     }
                     return Poll::Ready(Some(Ok(Frame::data(chunk))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Err(error)) => return self.break_off(error.into(), task),
                 None if matches!(self.length, Length::Owed(1..)) => {
                     self.record.mismatch();
-                    return Poll::Ready(Some(Err(OutgoingError::TooShort)));
+                    return self.break_off(OutgoingError::TooShort, task);
                 }
                 None => {
                     self.record.complete();

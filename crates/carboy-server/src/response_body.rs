@@ -51,6 +51,11 @@ impl ResponseBody {
         }
     }
 
+    /// Whether more pieces are known to come.
+    pub(crate) fn has_waiting_pieces(&self) -> bool {
+        matches!(&self.0, Source::Stream { pieces, .. } if !pieces.is_empty())
+    }
+
     /// Content that a producer sends piece by piece, from any thread.
     pub fn stream() -> (StreamSender, Self) {
         let (sender, pieces) = mpsc::channel(WAITING_CHUNKS);

@@ -4,7 +4,7 @@
 //! `/probe`. A refused vector gets one answer and the end of the connection; the
 //! probe must not be answered, neither as itself nor out of left-over bytes.
 //!
-//! Sources of the vectors: Http11Probe, http-garden's list of found bugs, gunicorn's,
+//! Sources of the vectors: `Http11Probe`, http-garden's list of found bugs, gunicorn's,
 //! llhttp's and aiohttp's tests, and the advisories of many servers.
 
 mod support;

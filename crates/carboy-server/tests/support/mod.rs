@@ -3,7 +3,8 @@
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "every test file uses a part of this"
+    clippy::unwrap_used,
+    reason = "every test file uses a part of this, and only tests do"
 )]
 
 use std::cell::RefCell;
@@ -21,7 +22,7 @@ use carboy_server::{
     Address, Application, Buffered, Listener, Request, Response, ResponseBody, ServeOutcome,
     Server, ServerConfig, Shutdown, ShutdownTrigger, Statistics,
 };
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 /// Longer than anything here takes; a test that waits for it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,10 +79,7 @@ impl TestServer {
         let (trigger, shutdown) = Shutdown::pair();
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .build_local(LocalOptions::default());
-            runtime.unwrap().block_on(async move {
+            runtime().block_on(async move {
                 let server = Server::new(app(), config);
                 sender.send(server.statistics()).unwrap();
                 server.serve(listeners, shutdown).await.unwrap()
@@ -136,6 +134,13 @@ impl Drop for TestServer {
     }
 }
 
+pub fn runtime() -> LocalRuntime {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap()
+}
+
 pub fn tcp_address(listener: &Listener) -> SocketAddr {
     match listener.local_address() {
         Address::Tcp(address) => *address,
@@ -169,15 +174,38 @@ impl Reply {
     }
 }
 
-pub struct Client {
-    pub socket: TcpStream,
+/// What a client needs of a socket of either family.
+pub trait Stream: Read + Write {
+    fn shut_down_writing(&self);
+    fn set_patience(&self);
+}
+
+macro_rules! stream {
+    ($socket:ty) => {
+        impl Stream for $socket {
+            fn shut_down_writing(&self) {
+                // The server may have closed already.
+                let _ = self.shutdown(Half::Write);
+            }
+
+            fn set_patience(&self) {
+                self.set_read_timeout(Some(PATIENCE)).unwrap();
+                self.set_write_timeout(Some(PATIENCE)).unwrap();
+            }
+        }
+    };
+}
+stream!(TcpStream);
+stream!(std::os::unix::net::UnixStream);
+
+pub struct Client<S = TcpStream> {
+    pub socket: S,
     received: Vec<u8>,
 }
 
-impl Client {
-    pub fn new(socket: TcpStream) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+impl<S: Stream> Client<S> {
+    pub fn new(socket: S) -> Self {
+        socket.set_patience();
         Self {
             socket,
             received: Vec::new(),
@@ -191,7 +219,7 @@ impl Client {
     }
 
     pub fn end(&mut self) -> &mut Self {
-        let _ = self.socket.shutdown(Half::Write);
+        self.socket.shut_down_writing();
         self
     }
 
