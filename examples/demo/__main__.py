@@ -27,6 +27,7 @@ DIRECTORY = str(Path(__file__).resolve().parent)
 DEFAULT_PORT = 8000
 START_TIMEOUT_SECONDS = 20.0
 CHECK_TIMEOUT_SECONDS = 40.0
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ADDRESS = re.compile(r"http://127\.0\.0\.1:[1-9]\d*")
 
 
@@ -155,29 +156,39 @@ def running(arguments: argparse.Namespace) -> Iterator[tuple[BackgroundProcess, 
             echo=not arguments.once,
         )
         processes.insert(0, server)
+        yield server, wait_for_address(server)
+    except (DemoError, ViewError):
+        # The first failure is the one to report, not what it makes of the rest.
+        stop_all(processes)
+        if not processes[0].echo:
+            print_log(processes[0])
+        raise
+    except BaseException:
+        stop_all(processes)
+        raise
+    faults = stop_all(processes)
+    if faults:
+        print_log(server)
+        raise DemoError(" ".join(faults))
+    print("Everything is shut down.", flush=True)
+
+
+def stop_all(processes: list[BackgroundProcess]) -> list[str]:
+    """Stop the processes in this order, and return what went wrong with it."""
+    # This is bounded in time, and must not be left half done.
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+    faults = []
+    for process in processes:
         try:
-            yield server, wait_for_address(server)
-        except (DemoError, ViewError):
-            print_log(server)
-            raise
-    finally:
-        # What is left to do is bounded in time, and must not be left half done.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        faults = []
-        for process in processes:
-            try:
-                code = process.stop()
-            except DemoError as error:
-                faults.append(str(error))
-            else:
-                # `flask run` has no answer to SIGTERM: that it dies of it is its clean end.
-                if code not in (0, -signal.SIGTERM if process.name == "flask" else 0):
-                    faults.append(f"{process.name} stopped with exit code {code}.")
-            if faults and arguments.once:
-                print_log(process)
-        if faults:
-            raise DemoError(" ".join(faults))
-        print("Everything is shut down.", flush=True)
+            code = process.stop()
+        except DemoError as error:
+            faults.append(str(error))
+        else:
+            # `flask run` has no answer to SIGTERM: that it dies of it is its clean end.
+            if code not in (0, -signal.SIGTERM if process.name == "flask" else 0):
+                faults.append(f"{process.name} stopped with exit code {code}.")
+    return faults
 
 
 def run_once(arguments: argparse.Namespace) -> bool:
@@ -217,7 +228,8 @@ def interrupt(*_: object) -> None:
 def main() -> int:
     """Run the demo, and return the exit code of the process."""
     arguments = parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too, because shells start background jobs with SIGINT ignored.
+    for number in INTERRUPTS:
         signal.signal(number, interrupt)
     try:
         right = run_once(arguments) if arguments.once else run_until_stopped(arguments)
@@ -225,6 +237,7 @@ def main() -> int:
         print(f"The demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("Stopped before the end.", file=sys.stderr)
         return 130
     if arguments.once:
         print("All views are right." if right else "Not all views are right.", flush=True)

@@ -29,7 +29,8 @@ class BackgroundProcess:
         echo: bool = False,
     ) -> None:
         self.name = name
-        self._echo = echo
+        self.echo = echo
+        self._stopping = False
         self._log: deque[str] = deque(maxlen=200)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         try:
@@ -73,6 +74,8 @@ class BackgroundProcess:
 
     def stop(self) -> int:
         """Ask the process to stop, and return its exit code; kill it if it does not stop."""
+        # From here on its output is of interest only if it does not stop well.
+        self._stopping = True
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -92,7 +95,7 @@ class BackgroundProcess:
         for line in self._process.stdout:
             self._log.append(line.rstrip("\n"))
             self._lines.put(line)
-            if self._echo:
+            if self.echo and not self._stopping:
                 sys.stdout.write(line)
                 sys.stdout.flush()
         self._lines.put(None)
