@@ -46,6 +46,11 @@ imported! {
     leave = "carboy.flask.pipeline" . "leave";
     finish = "carboy.flask.pipeline" . "finish";
     socket = "socket" . "socket";
+    wsgi_decoding_dance = "werkzeug._internal" . "_wsgi_decoding_dance";
+    context_parts = "carboy.flask.lazy_context" . "parts";
+    response_class = "flask" . "Response";
+    json_provider_class = "flask.json.provider" . "DefaultJSONProvider";
+    json_encoder = "carboy.flask.json" . "json_encoder";
     extract_stack = "asyncio.format_helpers" . "extract_stack";
 }
 

@@ -80,12 +80,12 @@ def request_path_parts() -> tuple[list[tuple[str, object]], list[object], type, 
     """Give the native dispatch what it compares with.
 
     Returns:
-        The methods by name, the signals, the session interface's class, and the constructor
+        The methods by name, the signals' receivers, the session interface's class, and the constructor
         of requests.
     """
     methods = [(name, _own_method(name)) for name in REQUEST_PATH_METHODS]
-    signals = list(REQUEST_PATH_SIGNALS)
-    return methods, signals, SecureCookieSessionInterface, Request.__init__
+    receivers = [signal.receivers for signal in REQUEST_PATH_SIGNALS]
+    return methods, receivers, SecureCookieSessionInterface, Request.__init__
 
 
 def has_own_converter(url_map: Map) -> bool:
@@ -97,12 +97,13 @@ def has_own_converter(url_map: Map) -> bool:
     )
 
 
-def rule_facts(url_map: Map, rule: Rule) -> tuple[Any, list[str], bool, bool]:
+def rule_facts(url_map: Map, rule: Rule) -> tuple[Any, list[str], bool, bool, bool]:
     """Look at a rule.
 
     Returns:
         Its endpoint; the names of the endpoint's blueprints, the inner first; whether a match
-        leads straight to the view; and whether Flask answers OPTIONS itself.
+        leads straight to the view; whether Flask answers OPTIONS itself; and whether the path
+        has no variable part.
     """
     endpoint = rule.endpoint
     names: list[str] = []
@@ -120,7 +121,7 @@ def rule_facts(url_map: Map, rule: Rule) -> tuple[Any, list[str], bool, bool]:
         and not any(sibling.defaults for sibling in siblings)
     )
     answers_options = bool(getattr(rule, "provide_automatic_options", False))
-    return endpoint, names, is_plain, answers_options
+    return endpoint, names, is_plain, answers_options, not rule._converters
 
 
 def is_complete_response(value: object) -> bool:

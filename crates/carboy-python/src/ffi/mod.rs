@@ -6,3 +6,4 @@
 pub(crate) mod context;
 pub(crate) mod descriptor;
 pub(crate) mod thread_state;
+pub(crate) mod type_version;

@@ -7,13 +7,14 @@
 //! (an error handler, the body's generator), the rest is done on a worker, in the same
 //! context.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyContext, PyDict, PyList, PyTuple};
 
+use super::context::PushedContext;
 use super::{DispatchPlan, Route};
 use crate::event_loop::{NativeEventLoop, start_task};
 use crate::ffi::context;
@@ -37,9 +38,26 @@ pub(crate) struct Exchange {
     environ: Py<PyDict>,
     route: Route,
     context: Py<PyContext>,
-    /// The request context (Flask 3.1) or the app context (3.2), once it is pushed.
-    flask_context: Mutex<Option<Py<PyAny>>>,
+    /// Flask's context, once it is pushed.
+    flask_context: OnceLock<FlaskContext>,
     sink: Mutex<Option<Sink>>,
+}
+
+/// Flask's context of a request.
+enum FlaskContext {
+    /// Pushed by its own method: the request context of Flask 3.1, the app context of 3.2.
+    Own(Py<PyAny>),
+    /// Made and pushed natively.
+    Native(PushedContext),
+}
+
+impl FlaskContext {
+    fn object(&self) -> &Py<PyAny> {
+        match self {
+            Self::Own(context) => context,
+            Self::Native(pushed) => &pushed.request_context,
+        }
+    }
 }
 
 /// Serves a request on the loop's thread: makes its task and takes the first step.
@@ -60,7 +78,7 @@ pub(crate) fn start_on_loop_thread(
         environ: environ.clone().unbind(),
         route,
         context: context.clone().unbind(),
-        flask_context: Mutex::new(None),
+        flask_context: OnceLock::new(),
         sink: Mutex::new(Some(sink)),
     };
     let exchange = Bound::new(py, exchange)?;
@@ -82,11 +100,9 @@ impl Exchange {
     }
 
     fn flask_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let context = self
-            .flask_context
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        context.as_ref().map(|context| context.clone_ref(py))
+        self.flask_context
+            .get()
+            .map(|context| context.object().clone_ref(py))
     }
 
     /// Answers a request that failed outside of Flask's own error handling.
@@ -98,6 +114,34 @@ impl Exchange {
             Some(Sink::Caller(slot)) => slot.get().settle(Err(error)),
             None => error.write_unraisable(py, None),
         }
+    }
+
+    /// Makes the response of a plain value natively, if nobody gets to see more of it than
+    /// its bytes; says whether it did.
+    fn finish_natively(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(FlaskContext::Native(pushed)) = self.flask_context.get() else {
+            return Ok(false);
+        };
+        let (Some(contexts), Some(responses)) = (self.plan.contexts(), self.plan.responses())
+        else {
+            return Ok(false);
+        };
+        let goes_to_connection = matches!(
+            *self.sink.lock().unwrap_or_else(PoisonError::into_inner),
+            Some(Sink::Connection(..))
+        );
+        if !goes_to_connection || contexts.has_open_session(py, pushed)? {
+            return Ok(false);
+        }
+        let application = self.plan.application(py)?;
+        let Some((head, content)) = responses.convert(&application, value)? else {
+            return Ok(false);
+        };
+        if let Some(Sink::Connection(mut responder, _)) = self.take_sink() {
+            responder.send_whole(head, content);
+        }
+        contexts.pop(py, pushed, self.environ.bind(py))?;
+        Ok(true)
     }
 
     /// Makes the response with Flask's own code, which is all that is needed for a plain
@@ -235,16 +279,23 @@ impl Exchange {
     /// Pushes Flask's context and calls the view. Returns what is to be awaited.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let application = self.plan.application(py)?;
-        let enter = names::enter(py)?;
-        let entered = enter.call1((application, &self.environ))?;
-        let (flask_context, routing_exception): (Py<PyAny>, Option<Bound<'_, PyAny>>) =
-            entered.extract()?;
-        *self
-            .flask_context
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(flask_context);
-        if let Some(exception) = routing_exception {
-            return Err(PyErr::from_value(exception));
+        let environ = self.environ.bind(py);
+        if let Some(contexts) = self.plan.contexts()
+            && contexts.applies_to(&application, environ)?
+        {
+            let pushed = contexts.push(&application, environ, &self.route)?;
+            self.flask_context.set(FlaskContext::Native(pushed)).ok();
+            application.setattr(intern!(py, "_got_first_request"), true)?;
+        } else {
+            let entered = names::enter(py)?.call1((application, environ))?;
+            let (flask_context, routing_exception): (Py<PyAny>, Option<Bound<'_, PyAny>>) =
+                entered.extract()?;
+            self.flask_context
+                .set(FlaskContext::Own(flask_context))
+                .ok();
+            if let Some(exception) = routing_exception {
+                return Err(PyErr::from_value(exception));
+            }
         }
         self.route
             .view
@@ -262,6 +313,9 @@ impl Exchange {
                 .plan
                 .may_finish_on_loop(py, flask_context.bind(py), &self.route)?
         {
+            if self.finish_natively(py, &value)? {
+                return Ok(());
+            }
             self.finish_here(py, &value)
         } else {
             self.finish_elsewhere(py, "value", value.unbind());

@@ -1,9 +1,11 @@
 //! What exists only because Flask behaves so: which requests may be served on the loop's
 //! own thread, and how.
 
+mod context;
 mod eligibility;
 mod exchange;
 mod plan;
+mod response;
 mod route;
 
 pub(crate) use exchange::{Exchange, Sink, start_on_loop_thread};

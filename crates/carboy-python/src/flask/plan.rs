@@ -1,12 +1,17 @@
 //! What carboy knows of an application: made once, checked per request.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use pyo3::exceptions::PyReferenceError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType, PyWeakrefMethods, PyWeakrefReference};
 
+use super::context::ContextParts;
 use super::eligibility::{EligibilityCounts, Reason};
+use super::response::ResponseParts;
 use super::route::{Route, RouteCache, RouteQuery};
+use crate::ffi::type_version::version_tag;
 use crate::names;
 
 /// The dispatch plan of an application.
@@ -27,13 +32,18 @@ enum Application {
 /// What is compared with, and remembered of, a Flask app.
 struct FlaskParts {
     class: Py<PyType>,
+    /// The class's version tag when its methods were last compared; see `type_version`.
+    compared_tag: AtomicU32,
     /// The methods on a request's way and Flask's own function for each. Replaced ones,
     /// on the class or on the app, are found by identity.
     methods: Vec<(Py<PyString>, Py<PyAny>)>,
-    signals: Vec<Py<PyAny>>,
+    /// The receivers of the signals on a request's way; each signal keeps its dict for life.
+    receivers: Vec<Py<PyDict>>,
     session_interface_class: Py<PyAny>,
     request_constructor: Py<PyAny>,
     routes: RouteCache,
+    contexts: Option<ContextParts>,
+    responses: ResponseParts,
 }
 
 impl DispatchPlan {
@@ -43,15 +53,18 @@ impl DispatchPlan {
         let flask_class = names::flask_class(py)?;
         let flask = if application.is_instance(flask_class)? {
             let parts = names::request_path_parts(py)?.call0()?;
-            let (methods, signals, session_interface_class, request_constructor) =
+            let (methods, receivers, session_interface_class, request_constructor) =
                 parts.extract()?;
             Some(FlaskParts {
                 class: application.get_type().unbind(),
+                compared_tag: AtomicU32::new(0),
                 methods,
-                signals,
+                receivers,
                 session_interface_class,
                 request_constructor,
                 routes: RouteCache::default(),
+                contexts: ContextParts::new(py)?,
+                responses: ResponseParts::new(py)?,
             })
         } else {
             None
@@ -81,6 +94,16 @@ impl DispatchPlan {
                 .upgrade()
                 .ok_or_else(|| PyReferenceError::new_err("the application is gone")),
         }
+    }
+
+    /// How to make Flask's contexts natively, where that is known for the installed Flask.
+    pub(crate) fn contexts(&self) -> Option<&ContextParts> {
+        self.flask.as_ref()?.contexts.as_ref()
+    }
+
+    /// How to make plain responses.
+    pub(crate) fn responses(&self) -> Option<&ResponseParts> {
+        self.flask.as_ref().map(|flask| &flask.responses)
     }
 
     /// Where requests were served, and why.
@@ -119,7 +142,7 @@ impl DispatchPlan {
         if flask.has_replaced_method(py, &attributes)? {
             return Ok(Err(Reason::MethodReplaced));
         }
-        if flask.has_signal_receiver(py)? {
+        if flask.has_signal_receiver(py) {
             return Ok(Err(Reason::SignalReceiver));
         }
         if flask.has_own_class(&application)? {
@@ -165,7 +188,7 @@ impl DispatchPlan {
         Ok(!context
             .getattr(intern!(py, "_after_request_functions"))?
             .is_truthy()?
-            && !flask.has_signal_receiver(py)?
+            && !flask.has_signal_receiver(py)
             && !has_hook(&attributes, route)?)
     }
 }
@@ -176,26 +199,31 @@ impl FlaskParts {
         py: Python<'_>,
         attributes: &Bound<'_, PyDict>,
     ) -> PyResult<bool> {
-        let class = self.class.bind(py);
-        for (name, own) in &self.methods {
-            if attributes.contains(name)? || !class.getattr(name)?.is(own) {
+        for (name, _) in &self.methods {
+            if attributes.contains(name)? {
                 return Ok(true);
             }
         }
+        let class = self.class.bind(py);
+        let tag = version_tag(class);
+        if tag != 0 && tag == self.compared_tag.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        for (name, own) in &self.methods {
+            if !class.getattr(name)?.is(own) {
+                return Ok(true);
+            }
+        }
+        // The look-ups have given the class a tag, if it had none.
+        self.compared_tag
+            .store(version_tag(class), Ordering::Relaxed);
         Ok(false)
     }
 
-    fn has_signal_receiver(&self, py: Python<'_>) -> PyResult<bool> {
-        for signal in &self.signals {
-            if signal
-                .bind(py)
-                .getattr(intern!(py, "receivers"))?
-                .is_truthy()?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn has_signal_receiver(&self, py: Python<'_>) -> bool {
+        self.receivers
+            .iter()
+            .any(|receivers| !receivers.bind(py).is_empty())
     }
 
     fn has_own_class(&self, application: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -242,7 +270,7 @@ fn has_hook(attributes: &Bound<'_, PyDict>, route: &Route) -> PyResult<bool> {
         {
             return Ok(true);
         }
-        for blueprint in &route.blueprints {
+        for blueprint in route.blueprints.iter() {
             if let Some(functions) = registry.get_item(blueprint)?
                 && functions.is_truthy()?
             {

@@ -2,7 +2,7 @@
 //! there is plain.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -49,20 +49,23 @@ fn is_usual_host(host: &[u8]) -> bool {
 
 /// The view that serves a request on the loop.
 pub(crate) struct Route {
+    pub(crate) rule: Py<PyAny>,
     pub(crate) view: Py<PyAny>,
     pub(crate) view_args: Py<PyDict>,
     /// The blueprints of the endpoint, from the inner to the outer.
-    pub(crate) blueprints: Vec<Py<PyString>>,
+    pub(crate) blueprints: Arc<[Py<PyString>]>,
 }
 
 /// What stays true of a rule once it is part of a map.
 struct RuleFacts {
-    /// Says whether it is still the rule at this address, which is the key.
+    /// Says whether it is still the rule at this address.
     rule: Py<PyWeakrefReference>,
     endpoint: Py<PyAny>,
     is_plain: bool,
     answers_options: bool,
-    blueprints: Vec<Py<PyString>>,
+    /// Whether the path has no variable part: then a path that led here once does so always.
+    is_static: bool,
+    blueprints: Arc<[Py<PyString>]>,
 }
 
 /// What stays true of a map until rules are added.
@@ -70,8 +73,11 @@ struct RuleFacts {
 struct MapFacts {
     rule_count: usize,
     has_own_converter: bool,
-    rules: HashMap<usize, RuleFacts>,
-    /// Views by address, and whether each is an `async def` function.
+    /// By the rule's address.
+    rules: HashMap<usize, Arc<RuleFacts>>,
+    /// By the path, for each method that was asked for: rules without a variable part.
+    static_paths: HashMap<Box<str>, Vec<(Box<str>, Arc<RuleFacts>)>>,
+    /// By the view's address: whether it is an `async def` function.
     views: HashMap<usize, (Py<PyWeakrefReference>, bool)>,
 }
 
@@ -102,43 +108,60 @@ impl RouteCache {
         if url_map.getattr(intern!(py, "_remap"))?.is_truthy()? {
             url_map.call_method0(intern!(py, "update"))?;
         }
-        let subdomain = url_map.getattr(intern!(py, "default_subdomain"))?;
-        let matcher = url_map.getattr(intern!(py, "_matcher"))?;
-        let matched = matcher.call_method1(
-            intern!(py, "match"),
-            (subdomain, query.path, query.method, false),
-        );
-        let Ok(matched) = matched else {
-            return Ok(Err(Reason::NotMatched));
+        let (rule, facts, view_args) = match self.find_static(py, query) {
+            Some((rule, facts)) => (rule, facts, PyDict::new(py)),
+            None => {
+                let subdomain = url_map.getattr(intern!(py, "default_subdomain"))?;
+                let matcher = url_map.getattr(intern!(py, "_matcher"))?;
+                let arguments = (subdomain, query.path, query.method, false);
+                let Ok(matched) = matcher.call_method1(intern!(py, "match"), arguments) else {
+                    return Ok(Err(Reason::NotMatched));
+                };
+                let (rule, view_args): (Bound<'_, PyAny>, Bound<'_, PyDict>) = matched.extract()?;
+                let facts = self.rule_facts(url_map, &rule, query)?;
+                (rule, facts, view_args)
+            }
         };
-        let (rule, view_args): (Bound<'_, PyAny>, Bound<'_, PyDict>) = matched.extract()?;
-        let facts = self.rule_facts(url_map, &rule)?;
-        let (endpoint, blueprints) = match facts {
-            (_, _, true, false) => return Ok(Err(Reason::SpecialRule)),
-            (endpoint, blueprints, ..) => (endpoint, blueprints),
-        };
+        if !facts.is_plain || (query.method == "OPTIONS" && facts.answers_options) {
+            return Ok(Err(Reason::SpecialRule));
+        }
         let functions = attributes.get_item(intern!(py, "view_functions"))?;
         let Some(functions) = functions else {
             return Ok(Err(Reason::NotMatched));
         };
-        let Some(view) = functions.cast::<PyDict>()?.get_item(endpoint)? else {
+        let Some(view) = functions.cast::<PyDict>()?.get_item(&facts.endpoint)? else {
             return Ok(Err(Reason::NotMatched));
         };
-        if query.method == "OPTIONS" && self.answers_options(&rule) {
-            return Ok(Err(Reason::SpecialRule));
-        }
         if !self.is_async(&view)? {
             return Ok(Err(Reason::SyncView));
         }
         Ok(Ok(Route {
+            rule: rule.unbind(),
             view: view.unbind(),
             view_args: view_args.unbind(),
-            blueprints,
+            blueprints: Arc::clone(&facts.blueprints),
         }))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, MapFacts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A rule without a variable part that this path and method led to before.
+    fn find_static<'py>(
+        &self,
+        py: Python<'py>,
+        query: &RouteQuery<'_>,
+    ) -> Option<(Bound<'py, PyAny>, Arc<RuleFacts>)> {
+        let facts = {
+            let known = self.lock();
+            let methods = known.static_paths.get(query.path)?;
+            let (_, facts) = methods
+                .iter()
+                .find(|(method, _)| **method == *query.method)?;
+            Arc::clone(facts)
+        };
+        Some((facts.rule.bind(py).upgrade()?, facts))
     }
 
     /// Whether the map has only converters of Werkzeug's own; looked at anew when rules
@@ -164,54 +187,46 @@ impl RouteCache {
         Ok(!has_own_converter)
     }
 
-    /// The rule's endpoint and blueprints; whether it is known; whether it is plain.
-    #[expect(clippy::type_complexity, reason = "private, and used in one place")]
+    /// What is known of a rule that this query has matched.
     fn rule_facts(
         &self,
         url_map: &Bound<'_, PyAny>,
         rule: &Bound<'_, PyAny>,
-    ) -> PyResult<(Py<PyAny>, Vec<Py<PyString>>, bool, bool)> {
+        query: &RouteQuery<'_>,
+    ) -> PyResult<Arc<RuleFacts>> {
         let py = rule.py();
         let key = rule.as_ptr().addr();
-        if let Some(facts) = self.lock().rules.get(&key)
-            && refers_to(&facts.rule, rule)
+        let known = self.lock().rules.get(&key).map(Arc::clone);
+        if let Some(facts) = known.filter(|facts| refers_to(&facts.rule, rule))
+            && !facts.is_static
         {
-            let blueprints = facts
-                .blueprints
-                .iter()
-                .map(|name| name.clone_ref(py))
-                .collect();
-            return Ok((
-                facts.endpoint.clone_ref(py),
-                blueprints,
-                true,
-                facts.is_plain,
-            ));
+            return Ok(facts);
         }
-        let (endpoint, blueprints, is_plain, answers_options): (
+        let (endpoint, blueprints, is_plain, answers_options, is_static): (
             Py<PyAny>,
             Vec<Py<PyString>>,
             bool,
             bool,
+            bool,
         ) = names::rule_facts(py)?.call1((url_map, rule))?.extract()?;
-        let facts = RuleFacts {
+        let facts = Arc::new(RuleFacts {
             rule: PyWeakrefReference::new(rule)?.unbind(),
-            endpoint: endpoint.clone_ref(py),
+            endpoint,
             is_plain,
             answers_options,
-            blueprints: blueprints.iter().map(|name| name.clone_ref(py)).collect(),
+            is_static,
+            blueprints: blueprints.into(),
+        });
+        let replaced = {
+            let mut known = self.lock();
+            if is_static {
+                let methods = known.static_paths.entry(query.path.into()).or_default();
+                methods.push((query.method.into(), Arc::clone(&facts)));
+            }
+            known.rules.insert(key, Arc::clone(&facts))
         };
-        let replaced = self.lock().rules.insert(key, facts);
         drop(replaced);
-        Ok((endpoint, blueprints, true, is_plain))
-    }
-
-    fn answers_options(&self, rule: &Bound<'_, PyAny>) -> bool {
-        let facts = self.lock();
-        facts
-            .rules
-            .get(&rule.as_ptr().addr())
-            .is_none_or(|facts| facts.answers_options)
+        Ok(facts)
     }
 
     fn is_async(&self, view: &Bound<'_, PyAny>) -> PyResult<bool> {
