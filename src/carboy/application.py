@@ -109,8 +109,7 @@ def _resolve(module_name: str, module: Any, attribute: str) -> WSGIApplication:
             application = getattr(module, expression, None)
             if application is None:
                 raise ApplicationNotFoundError(
-                    f"Module {module_name!r} has no attribute {expression!r}."
-                    f"{_suggestion(module)}"
+                    f"Module {module_name!r} has no attribute {expression!r}.{_suggestion(module)}"
                 )
             if inspect.isfunction(application) and not _takes_environ(application):
                 # A factory that is named without its parentheses, as flask run allows.

@@ -34,7 +34,7 @@ def async_to_sync(_self: Flask, func: Callable[..., Coroutine[Any, Any, T]]) -> 
 
     @functools.wraps(func)
     def bridged(*args: Any, **kwargs: Any) -> T:
-        return await_on_loop(func(*args, **kwargs))  # type: ignore[no-any-return]
+        return await_on_loop(func(*args, **kwargs))
 
     return bridged
 

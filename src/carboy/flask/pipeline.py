@@ -44,7 +44,7 @@ def enter(app: Flask, environ: WSGIEnvironment) -> tuple[RequestContext, Excepti
 def finalize(app: Flask, context: RequestContext, value: Any) -> Response:
     """Make the response of a view's return value, through ``Flask.finalize_request``."""
     if _PASSES_CONTEXT:
-        return app.finalize_request(context, value)  # type: ignore[call-arg, arg-type]
+        return app.finalize_request(context, value)  # type: ignore[arg-type]
     return app.finalize_request(value)
 
 
@@ -94,7 +94,7 @@ def finish(
                 response = finalize(app, context, _handle_user_exception(app, context, value))
             else:
                 response = finalize(app, context, value)
-        except Exception as exception:
+        except Exception as exception:  # noqa: BLE001 - As in Flask.wsgi_app.
             error = exception
             response = _handle_exception(app, context, exception)
         except BaseException:
@@ -109,7 +109,7 @@ def _handle_user_exception(app: Flask, context: RequestContext, error: BaseExcep
     # Flask's method ends in a bare ``raise``: the exception must be the one being handled.
     try:
         raise error
-    except Exception as exception:
+    except Exception as exception:  # noqa: BLE001 - The one that was just raised.
         if _PASSES_CONTEXT:
             return app.handle_user_exception(context, exception)  # type: ignore[call-arg, arg-type]
         return app.handle_user_exception(exception)

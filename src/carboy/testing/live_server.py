@@ -10,13 +10,15 @@ from carboy.testing.background_loop import shared_background_loop
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     from _typeshed.wsgi import WSGIApplication
-    from typing_extensions import Self
 
 
 class LiveServer:
-    """Serves an application while it is entered::
+    """Serves an application while it is entered.
+
+    ::
 
         with LiveServer(app) as server:
             requests.get(f"{server.url}/hello")
