@@ -1,24 +1,24 @@
 """Serves examples with `carboy run`, and gives them a service whose answers can be held back."""
 
 import asyncio
-import os
-import queue
 import re
 import signal
-import subprocess
-import sysconfig
-import threading
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+_TESTS = str(Path(__file__).resolve().parents[1])
+if _TESTS not in sys.path:
+    sys.path.append(_TESTS)
+
+from support.server_process import ServerProcess  # noqa: E402 - Found by the path above.
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-START_TIMEOUT_SECONDS = 15
 STOP_TIMEOUT_SECONDS = 10
-ADDRESS = re.compile(r"http://127\.0\.0\.1:[1-9]\d*")
 # What a server or a library prints when something went wrong behind an answer that looks right.
 ERROR = re.compile(r"Traceback|ERROR|CRITICAL|Exception|never (awaited|retrieved)|panicked")
 
@@ -75,59 +75,25 @@ class Upstream:
             await runner.cleanup()
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill what is left of a process and its children."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
 @contextmanager
 def serve_recipe(name: str, upstream_url: str = "") -> Iterator[str]:
     """Serve a recipe with default settings, and check that it ends well when told to stop."""
-    carboy = Path(sysconfig.get_path("scripts")) / "carboy"
-    process = subprocess.Popen(
-        [carboy, "run", f"{name}:app", "--port", "0", "--no-access-log"],
-        cwd=EXAMPLES / "recipes",
-        env={**os.environ, "UPSTREAM_URL": upstream_url, "NO_PROXY": "127.0.0.1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,
+    server = ServerProcess(
+        EXAMPLES / "recipes",
+        "--no-access-log",
+        f"{name}:app",
+        env={"UPSTREAM_URL": upstream_url, "NO_PROXY": "127.0.0.1"},
     )
-    lines: list[str] = []
-    addresses: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def read_output() -> None:
-        for line in process.stdout:
-            lines.append(line)
-            if match := ADDRESS.search(line):
-                addresses.put(match[0])
-        addresses.put(None)
-
-    reader = threading.Thread(target=read_output)
-    reader.start()
     try:
-        address = addresses.get(timeout=START_TIMEOUT_SECONDS)
-        assert address is not None, "the server ended without serving"
-        yield address
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_TIMEOUT_SECONDS) == 0
-        # The output ends when the last process that holds it has ended.
-        reader.join(STOP_TIMEOUT_SECONDS)
-        assert not reader.is_alive(), "the server left processes behind"
-        errors = [line for line in lines if ERROR.search(line)]
-        assert not errors
+        with server:
+            host, port = server.address
+            yield f"http://{host}:{port}"
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(STOP_TIMEOUT_SECONDS) == 0
+        assert not [line for line in server.lines if ERROR.search(line)]
     except BaseException as error:
-        kill_group(process)
-        reader.join()
-        error.add_note("The server's output:\n" + "".join(lines))
+        error.add_note(f"The server's output:\n{server.output}")
         raise
-    finally:
-        kill_group(process)
-        process.wait()
-        reader.join()
-        process.stdout.close()
 
 
 @pytest.fixture(scope="session")
