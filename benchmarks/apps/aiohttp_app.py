@@ -25,7 +25,7 @@ routes = web.RouteTableDef()
 
 
 @routes.get("/hello")
-async def hello(request: web.Request) -> web.Response:  # noqa: ARG001
+async def hello(request: web.Request) -> web.Response:
     return web.Response(text="Hello, World!", content_type="text/html")
 
 

@@ -39,7 +39,7 @@ def sync_hello() -> str:
 
 
 @app.get("/user/{id}")
-async def user(id: int, q: str | None = None) -> dict[str, Any]:  # noqa: A002
+async def user(id: int, q: str | None = None) -> dict[str, Any]:
     return {"id": id, "q": q}
 
 

@@ -36,12 +36,12 @@ def sync_hello() -> str:
 
 
 @app.get("/user/<int:id>")
-async def user(id: int) -> dict[str, Any]:  # noqa: A002
+async def user(id: int) -> dict[str, Any]:
     return {"id": id, "q": request.args.get("q")}
 
 
 @app.get("/sync/user/<int:id>")
-def sync_user(id: int) -> dict[str, Any]:  # noqa: A002
+def sync_user(id: int) -> dict[str, Any]:
     return {"id": id, "q": request.args.get("q")}
 
 

@@ -36,7 +36,7 @@ def sync_hello() -> str:
 
 
 @app.get("/user/<int:id>")
-async def user(id: int) -> dict[str, Any]:  # noqa: A002
+async def user(id: int) -> dict[str, Any]:
     return {"id": id, "q": request.args.get("q")}
 
 

@@ -28,11 +28,11 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
 
 
-async def hello(request: Request) -> HTMLResponse:  # noqa: ARG001
+async def hello(request: Request) -> HTMLResponse:
     return HTMLResponse("Hello, World!")
 
 
-def sync_hello(request: Request) -> HTMLResponse:  # noqa: ARG001
+def sync_hello(request: Request) -> HTMLResponse:
     return HTMLResponse("Hello, World!")
 
 

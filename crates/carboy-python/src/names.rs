@@ -22,6 +22,9 @@ imported! {
     is_coroutine_function = "inspect" . "iscoroutinefunction";
     format_callback_source = "asyncio.format_helpers" . "_format_callback_source";
     format_handle = "asyncio.base_events" . "_format_handle";
+    thread = "threading" . "Thread";
+    temporary_file = "tempfile" . "TemporaryFile";
+    memory_view = "builtins" . "memoryview";
     greenlet = "greenlet" . "greenlet";
     current_greenlet = "greenlet" . "getcurrent";
     /// The logger of everything that goes wrong in the server.

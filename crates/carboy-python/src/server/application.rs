@@ -205,7 +205,7 @@ fn serve_on_this_thread(
     let context = context::new_empty(py)?.into_bound(py);
     context::enter(&context)?;
     with_request_input(py, &input, || {
-        serve_wsgi(py, application, &environ, responder)
+        serve_wsgi(py, application, &environ, responder);
     });
     let left = context::exit(&context);
     if let Some(socket) = socket {

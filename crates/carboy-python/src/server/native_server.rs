@@ -61,9 +61,8 @@ impl NativeServer {
     ) -> PyResult<Self> {
         let (trigger, shutdown) = Shutdown::pair();
         let plan = Arc::new(DispatchPlan::new(application)?);
-        let _application = application.clone().unbind();
         Ok(Self {
-            _application,
+            _application: application.clone().unbind(),
             event_loop,
             workers,
             plan,

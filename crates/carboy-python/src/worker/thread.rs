@@ -181,7 +181,7 @@ impl WorkerPool {
     /// one thread that does so.
     fn supervise(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let thread_class = py.import("threading")?.getattr("Thread")?;
+        let thread_class = names::thread(py)?;
         loop {
             let pool = &slf.get().pool;
             let added = detached(py, || pool.wait_for_growth());

@@ -145,7 +145,7 @@ impl InputStream {
     }
 
     fn collect_into_file(&self, py: Python<'_>) -> PyResult<()> {
-        let file = py.import("tempfile")?.call_method0("TemporaryFile")?;
+        let file = names::temporary_file(py)?.call0()?;
         loop {
             let chunks = std::mem::take(&mut self.state().chunks);
             for chunk in chunks {
@@ -186,7 +186,7 @@ impl InputStream {
     }
 
     /// Takes `size` bytes from the front of what has arrived.
-    fn take(&self, py: Python<'_>, size: usize) -> PyResult<Py<PyAny>> {
+    fn take(&self, py: Python<'_>, size: usize) -> Py<PyAny> {
         let mut state = self.state();
         if state
             .chunks
@@ -195,7 +195,7 @@ impl InputStream {
         {
             let chunk = state.chunks.pop_front().unwrap_or_default();
             drop(state);
-            return Ok(PyBytes::new(py, &chunk).into_any().unbind());
+            return PyBytes::new(py, &chunk).into_any().unbind();
         }
         let mut content = Vec::with_capacity(size);
         while content.len() < size
@@ -209,7 +209,7 @@ impl InputStream {
             }
         }
         drop(state);
-        Ok(PyBytes::new(py, &content).into_any().unbind())
+        PyBytes::new(py, &content).into_any().unbind()
     }
 }
 
@@ -242,7 +242,7 @@ impl InputStream {
         while arrived < wanted && self.receive(py)? {
             arrived += self.state().chunks.back().map_or(0, Bytes::len);
         }
-        self.take(py, arrived.min(wanted))
+        Ok(self.take(py, arrived.min(wanted)))
     }
 
     /// Reads up to and including the next line feed, at most `size` bytes.
@@ -265,12 +265,12 @@ impl InputStream {
                     searched_chunks += 1;
                     if end.is_some() || arrived >= wanted {
                         drop(state);
-                        return self.take(py, arrived.min(wanted));
+                        return Ok(self.take(py, arrived.min(wanted)));
                     }
                 }
             }
             if !self.receive(py)? {
-                return self.take(py, arrived);
+                return Ok(self.take(py, arrived));
             }
         }
     }
@@ -313,8 +313,7 @@ impl InputStream {
         let content = self.read(py, Some(i64::try_from(buffer.len()?).unwrap_or(i64::MAX)))?;
         let length = content.bind(py).len()?;
         let slice = pyo3::types::PySlice::new(py, 0, isize::try_from(length)?, 1);
-        py.import("builtins")?
-            .getattr("memoryview")?
+        names::memory_view(py)?
             .call1((buffer,))?
             .set_item(slice, content)?;
         Ok(length)

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use carboy_server::{Disconnected, Response, ResponseBody, StreamSender};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use tokio::sync::oneshot;
@@ -153,16 +153,20 @@ fn parse_value(name: &HeaderName, value: &Bound<'_, PyAny>) -> PyResult<HeaderVa
 ///
 /// States: nothing sent; head sent with a stream behind it; complete.
 pub(crate) struct Responder {
+    /// Whether the request is a HEAD request: its response has no body to tell a length from.
+    answers_head: bool,
     head: Option<oneshot::Sender<Response>>,
     stream: Option<StreamSender>,
 }
 
 impl Responder {
     /// A responder and the end at which its connection waits.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Response>) {
+    pub(crate) fn new(method: &Method) -> (Self, oneshot::Receiver<Response>) {
         let (sender, receiver) = oneshot::channel();
+        let answers_head = method == Method::HEAD;
         (
             Self {
+                answers_head,
                 head: Some(sender),
                 stream: None,
             },
@@ -173,6 +177,7 @@ impl Responder {
     /// One that stands in a place whose responder is in use.
     pub(crate) fn closed() -> Self {
         Self {
+            answers_head: false,
             head: None,
             stream: None,
         }
@@ -189,6 +194,18 @@ impl Responder {
             sender
                 .send(head.into_response(ResponseBody::full(content)))
                 .ok();
+        }
+    }
+
+    /// Sends a response whose body turned out to be empty.
+    pub(crate) fn send_without_content(&mut self, head: Head) {
+        if self.answers_head && head.content_length().is_none() {
+            // The length of what GET would give is not known (RFC 9110 section 8.6).
+            if self.begin(head).is_ok() {
+                self.finish();
+            }
+        } else {
+            self.send_whole(head, Bytes::new());
         }
     }
 
@@ -228,12 +245,5 @@ impl Responder {
     pub(crate) fn abort(&mut self) {
         self.head.take();
         self.stream.take();
-    }
-
-    /// Takes the sender of a begun stream, for one that is fed on the loop's thread.
-    pub(crate) fn take_stream(&mut self) -> PyResult<StreamSender> {
-        self.stream
-            .take()
-            .ok_or_else(|| PyRuntimeError::new_err("the response is not begun"))
     }
 }
