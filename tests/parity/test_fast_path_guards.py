@@ -134,10 +134,10 @@ def test_a_method_of_a_subclass(name: str) -> None:
     def build(trace: Trace) -> Flask:
         def method(self: Flask, *arguments: Any, **keywords: Any) -> Any:
             trace(name)
-            return getattr(super(App, self), name)(*arguments, **keywords)
+            return getattr(super(type(self), self), name)(*arguments, **keywords)
 
-        App = type("App", (Flask,), {name: method})
-        return build_changed(lambda app, trace: None, app_class=App)(trace)
+        app_class = type("App", (Flask,), {name: method})
+        return build_changed(lambda app, trace: None, app_class=app_class)(trace)
 
     outcome = compare(build, "GET /", path="method_replaced")
 

@@ -71,6 +71,7 @@ class Request:
         builder.input_stream = BytesIO(self.body)
         builder.content_length = len(self.body) if self.body else None
         environ = builder.get_environ()
+        environ["HTTP_HOST"] = host
         environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
         environ["QUERY_STRING"] = query
         environ["RAW_URI"] = environ["REQUEST_URI"] = self.target
