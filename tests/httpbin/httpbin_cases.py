@@ -29,6 +29,14 @@ class Digest:
 
 
 @dataclass(frozen=True)
+class Defect:
+    """A header that gunicorn gets wrong, and how; it is not compared."""
+
+    header: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Case:
     """One request.
 
@@ -45,6 +53,7 @@ class Case:
     version: str = "HTTP/1.1"
     trailers: bytes = b""
     volatile: tuple[Volatile, ...] = ()
+    defect: Defect | None = None
     digest: Digest | None = None
     seconds: float = 0.0
     streamed: bool = False
@@ -76,6 +85,10 @@ ETAG = Volatile(r"\b[0-9a-f]{32}\b", "The entity tag of /cache is a random UUID.
 MODIFIED = Volatile(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", "/cache was modified right now.")
 UUID = Volatile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "/uuid is random.")
 GZIP_TIME = Volatile("(?s)(?<=^\x1f\x8b\x08\x00)....", "A gzip header holds the time.")
+CHALLENGE = Defect(
+    "proxy-authenticate", "gunicorn takes it for a header of the connection and drops it."
+)
+MEGABYTE = b"0123456789abcdef" * 65536
 ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "HEAD")
 
 METHODS = (
@@ -95,7 +108,7 @@ METHODS = (
     Case("post text", "/post", "POST", TEXT, "caffè".encode()),
     Case("post bytes", "/post", "POST", (), bytes(range(256))),
     Case("post multipart", "/post", "POST", MULTIPART, MULTIPART_BODY),
-    Case("post a megabyte", "/post", "POST", TEXT, b"0123456789abcdef" * 65536),
+    Case("post a megabyte", "/post", "POST", TEXT, MEGABYTE),
     Case("put", "/put", "PUT", JSON, b'{"put": true}'),
     Case("patch", "/patch", "PATCH", TEXT, b"patch"),
     Case("delete", "/delete", "DELETE"),
@@ -113,7 +126,7 @@ TRANSFER = (
     Case("chunked form", "/post", "POST", FORM, (b"a=1&", b"b=2")),
     Case("chunked multipart", "/post", "POST", MULTIPART, (MULTIPART_BODY,)),
     Case("chunked upload of nothing", "/anything", "POST", TEXT, ()),
-    Case("chunked megabyte", "/put", "PUT", TEXT, (b"0123456789abcdef" * 1024,) * 64),
+    Case("chunked megabyte", "/put", "PUT", TEXT, (MEGABYTE[:16384],) * 64),
     Case(
         "chunked upload with a trailer",
         "/anything",
@@ -130,6 +143,16 @@ TRANSFER = (
         (*TEXT, ("Expect", "100-continue")),
         (b"wai", b"ted"),
     ),
+)
+
+# The application answers without having read the body, so the server has to
+# deal with the rest of it before the next request on the same connection.
+UNREAD_BODIES = (
+    Case("unread body", "/status/404", "POST", TEXT, b"unread"),
+    Case("unread megabyte", "/status/404", "POST", TEXT, MEGABYTE),
+    Case("unread chunks", "/status/404", "POST", TEXT, (b"un", b"re", b"ad")),
+    Case("unread chunked megabyte", "/status/404", "POST", TEXT, (MEGABYTE[:16384],) * 64),
+    Case("unread body of a missing page", "/no/such/page", "PUT", TEXT, MEGABYTE),
 )
 
 AUTHENTICATION = (
@@ -159,18 +182,21 @@ AUTHENTICATION = (
     ),
 )
 
-STATUS_CODES = tuple(
-    Case(f"status {code}, {method}", f"/status/{code}", method)
-    for code, method in (
-        *((code, "GET") for code in (200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304)),
-        *((code, "GET") for code in (305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 409)),
-        *((code, "GET") for code in (410, 418, 422, 429, 451, 500, 501, 502, 503, 504, 511, 599)),
-        *((204, method) for method in ("POST", "DELETE", "HEAD")),
-        ("418:1", "GET"),
-        ("200,x", "GET"),
-        (418, "HEAD"),
-        (304, "HEAD"),
-    )
+STATUS_CODES = (
+    *(
+        Case(f"status {code}", f"/status/{code}")
+        for code in (
+            *(200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304, 305, 307, 308),
+            *(400, 401, 402, 403, 404, 405, 406, 409, 410, 418, 422, 429, 451),
+            *(500, 501, 502, 503, 504, 511, 599),
+        )
+    ),
+    Case("status 407", "/status/407", defect=CHALLENGE),
+    Case("status 204 of a post", "/status/204", "POST"),
+    Case("status 204 of a delete", "/status/204", "DELETE"),
+    *(Case(f"status {code} of a head", f"/status/{code}", "HEAD") for code in (204, 304, 418)),
+    Case("status by weight", "/status/418:1,200:0"),
+    Case("status that is no number", "/status/200,x"),
 )
 
 INSPECTION = (
@@ -260,6 +286,7 @@ COOKIES_AND_REDIRECTS = (
 CASES = (
     *METHODS,
     *TRANSFER,
+    *UNREAD_BODIES,
     *AUTHENTICATION,
     *STATUS_CODES,
     *INSPECTION,

@@ -7,6 +7,7 @@ import http.client
 import re
 import socket
 import time
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from httpbin_cases import Case
 
-TIMEOUT = 15.0
+TIMEOUT = 5.0
+"""Seconds that a server may take for one step of an answer."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,22 @@ class Client:
         return self.send_request(replace(case, headers=headers))
 
     def send_request(self, case: Case) -> Answer:
+        """Send one request, on a new connection if the server has closed the kept one.
+
+        A server may do that at any time, and gunicorn does it after a long body
+        that was not read. A request that gets no answer in time is an error.
+        """
+        if self.connection is not None:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                return self.send_on(self.connection, case)
+        self.connection = socket.create_connection(self.address, timeout=TIMEOUT)
+        return self.send_on(self.connection, case)
+
+    def send_on(self, connection: socket.socket, case: Case) -> Answer:
         """Send one request; the connection is kept only if the answer says that it may be."""
-        if self.connection is None:
-            self.connection = socket.create_connection(self.address, timeout=TIMEOUT)
         keep = False
         try:
-            answer, server_closes = exchange(self.connection, case)
+            answer, server_closes = exchange(connection, case)
             keep = self.keep_alive and not server_closes
         finally:
             if not keep:
@@ -91,20 +103,20 @@ def exchange(connection: socket.socket, case: Case) -> tuple[Answer, bool]:
     waits = any(name == "Expect" for name, _ in case.headers)
     continued = waits and read_interim(connection)
     connection.sendall(b"".join(request_body(case)))
-    response = http.client.HTTPResponse(connection, method=case.method)
-    response.begin()
-    server_closes = response.will_close
-    body, spread = read_body(response)
-    answer = Answer(
-        status=response.status,
-        reason=response.reason,
-        version=response.version,
-        headers=tuple(response.getheaders()),
-        body=body,
-        continued=continued,
-        spread=spread,
-        seconds=time.monotonic() - started,
-    )
+    with closing(http.client.HTTPResponse(connection, method=case.method)) as response:
+        response.begin()
+        server_closes = response.will_close
+        body, spread = read_body(response)
+        answer = Answer(
+            status=response.status,
+            reason=response.reason,
+            version=response.version,
+            headers=tuple(response.getheaders()),
+            body=body,
+            continued=continued,
+            spread=spread,
+            seconds=time.monotonic() - started,
+        )
     return answer, server_closes
 
 

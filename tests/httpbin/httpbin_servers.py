@@ -7,19 +7,16 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Self
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BUILD = REPOSITORY / ".build" / "httpbin"
 START_TIMEOUT = 30.0
-STOP_TIMEOUT = 15.0
+STOP_TIMEOUT = 5.0
+"""Seconds in which a server without requests in progress has to end."""
 
 # Every package is named here and installed without its dependencies, because
 # httpbin asks for greenlet < 3 on CPython 3.11 (for gevent, which is not used),
@@ -69,54 +66,62 @@ def free_addresses(count: int) -> list[tuple[str, int]]:
         return [probe.getsockname() for probe in probes]
 
 
-@contextmanager
-def serve_httpbin(server: str, address: tuple[str, int]) -> Iterator[None]:
-    """Serve httpbin at the address with the named server.
+class HttpbinServer:
+    """httpbin, served at an address by the named server while this is entered."""
 
-    The server runs in the build folder, so that no module of this repository
-    shadows an installed one.
-    """
-    packages = install_httpbin()
-    command = [part.format(port=address[1]) for part in COMMANDS[server]]
-    paths = [str(packages), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    with tempfile.NamedTemporaryFile(prefix=f"{server}-", suffix=".log") as output:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=BUILD,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    def __init__(self, server: str, address: tuple[str, int]) -> None:
+        self.address = address
+        self.stopped_in_time = False
+        packages = install_httpbin()
+        self.command = [part.format(port=address[1]) for part in COMMANDS[server]]
+        paths = [str(packages), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        self.log = BUILD / f"{server}-{address[1]}.log"
+
+    def __enter__(self) -> Self:
+        """Start the server.
+
+        It runs in the build folder, so that no module of this repository shadows
+        an installed one.
+        """
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.command],
+                cwd=BUILD,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         try:
-            wait_until_listening(process, address, Path(output.name))
-            yield
-        finally:
-            stop(process)
+            self.wait_until_listening()
+        except BaseException:
+            self.stop()
+            raise
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.log.unlink()
 
-def wait_until_listening(
-    process: subprocess.Popen[bytes], address: tuple[str, int], log: Path
-) -> None:
-    """Return as soon as the server accepts connections."""
-    deadline = time.monotonic() + START_TIMEOUT
-    while process.poll() is None and time.monotonic() < deadline:
+    def wait_until_listening(self) -> None:
+        """Return as soon as the server accepts connections."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                socket.create_connection(self.address, timeout=1.0).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        message = f"nothing listens on {self.address} (exit code {self.process.poll()})"
+        raise RuntimeError(f"{message}:\n{self.log.read_text(errors='replace')}")
+
+    def stop(self) -> None:
+        """End the server, and note whether it did so by itself."""
+        self.process.terminate()
         try:
-            socket.create_connection(address, timeout=1.0).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    message = f"the server does not listen on {address} (exit code {process.poll()})"
-    raise RuntimeError(f"{message}:\n{log.read_text(errors='replace')}")
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server, in order if it can."""
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
+            self.process.wait(STOP_TIMEOUT)
+            self.stopped_in_time = True
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from httpbin_cases import CASES
 from httpbin_exchange import Client
-from httpbin_servers import free_addresses, install_httpbin, serve_httpbin
+from httpbin_servers import HttpbinServer, free_addresses, install_httpbin
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -35,33 +36,38 @@ STREAM_SPREAD = 0.5
 """Seconds that lie at least between the first and the last byte of a dripped body."""
 
 
-def send_all(
-    server: str, address: tuple[str, int], *, keep_alive: bool
-) -> dict[str, Future[Answer]]:
+@dataclass(frozen=True)
+class Run:
+    """The answers of one server, as futures: a case without one fails in its own test."""
+
+    answers: dict[str, Future[Answer]]
+    stopped_in_time: bool
+
+
+def send_all(server: str, address: tuple[str, int], *, keep_alive: bool) -> Run:
     """Send every case to the server, one after the other.
 
     httpbin draws its random bytes from one generator for all requests, so
-    requests at the same time would change each other's answers. The answers
-    are futures, so that a case without an answer fails in its own test.
+    requests at the same time would change each other's answers.
     """
-    with serve_httpbin(server, address), ThreadPoolExecutor(max_workers=1) as pool:
+    with HttpbinServer(server, address) as running, ThreadPoolExecutor(max_workers=1) as pool:
         client = Client(address, keep_alive=keep_alive)
         answers = {case.name: pool.submit(client.send, case) for case in CASES}
         pool.submit(client.close)
-    return answers
+    return Run(answers, running.stopped_in_time)
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[str, dict[str, Future[Answer]]]:
-    """Every answer of both servers, by run; the runs are made side by side."""
+def runs() -> dict[str, Run]:
+    """All runs, made side by side."""
     install_httpbin()
     addresses = free_addresses(len(RUNS))
     with ThreadPoolExecutor() as pool:
-        runs = {
+        pending = {
             name: pool.submit(send_all, server, address, keep_alive=keep_alive)
             for (name, (server, keep_alive)), address in zip(RUNS.items(), addresses, strict=True)
         }
-        return {name: run.result() for name, run in runs.items()}
+        return {name: run.result() for name, run in pending.items()}
 
 
 def comparable(case: Case, answer: Answer) -> dict[str, object]:
@@ -72,10 +78,11 @@ def comparable(case: Case, answer: Answer) -> dict[str, object]:
             text = re.sub(volatile.pattern, "*", text)
         return text
 
+    left_out = NOT_COMPARED.keys() | ({case.defect.header} if case.defect else set())
     headers = [
         (name.lower(), blank(in_order(value) if name.lower() == "allow" else value))
         for name, value in answer.headers
-        if name.lower() not in NOT_COMPARED
+        if name.lower() not in left_out
     ]
     return {
         "status": answer.status,
@@ -98,17 +105,22 @@ def test_there_are_cases_enough_and_each_has_its_own_name() -> None:
 
 
 @pytest.mark.parametrize("run", ["carboy", "carboy, one connection"])
+def test_server_stops_when_its_requests_are_answered(run: str, runs: dict[str, Run]) -> None:
+    assert runs[run].stopped_in_time
+
+
+@pytest.mark.parametrize("run", ["carboy", "carboy, one connection"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_answer_is_the_same(
-    case: Case, run: str, answers: dict[str, dict[str, Future[Answer]]]
-) -> None:
-    expected = answers["gunicorn"][case.name].result()
-    answer = answers[run][case.name].result()
+def test_answer_is_the_same(case: Case, run: str, runs: dict[str, Run]) -> None:
+    expected = runs["gunicorn"].answers[case.name].result()
+    answer = runs[run].answers[case.name].result()
     assert comparable(case, answer) == comparable(case, expected)
     assert answer.seconds >= case.seconds
     if case.streamed:
         assert expected.spread >= STREAM_SPREAD
         assert answer.spread >= STREAM_SPREAD
+    if case.defect is not None:
+        assert answer.header(case.defect.header) != expected.header(case.defect.header)
     for volatile in case.volatile:
         seen = [answer.body.decode("latin-1"), *(value for _, value in answer.headers)]
         assert any(re.search(volatile.pattern, text) for text in seen), volatile.reason
