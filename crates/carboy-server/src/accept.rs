@@ -25,6 +25,11 @@ const BATCH: usize = 16;
 /// will free it.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a handshake that began before a shutdown may take to end: more than most
+/// round trips. Clients that begin one meanwhile lose up to a second, because that is
+/// when they try again, so it should not be longer than needed.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(250);
+
 /// A listener that belongs to the loop.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
@@ -89,10 +94,21 @@ impl Acceptor {
         }
     }
 
-    /// Takes what the kernel has already accepted for us, then nothing more.
+    /// Takes what the kernel has accepted or is about to, then nothing more. The
+    /// limit of connections does not count here: those already open are ending.
     async fn drain(&self, server: &ServerState, start: &impl Fn(Socket, ConnectionInfo)) {
-        if self.exclusive {
-            self.stop_handshakes();
+        if self.exclusive && self.stop_handshakes() {
+            let handshakes_end = server.config.timeouts.drain_linger.min(HANDSHAKE_TIME);
+            let accepting = async {
+                loop {
+                    match self.socket.accept().await {
+                        Ok((socket, peer)) => start(socket, self.info(peer)),
+                        Err(error) => self.recover(server, &error).await,
+                    }
+                }
+            };
+            let ended: Result<(), _> = tokio::time::timeout(handshakes_end, accepting).await;
+            drop(ended);
         }
         loop {
             match self.socket.accept_now() {
@@ -103,22 +119,39 @@ impl Acceptor {
         }
     }
 
-    /// Makes the kernel drop every further packet of a handshake, so that no
-    /// connection is completed between the last accept and the close: its client
-    /// would be reset. Clients try again and reach whoever listens next.
+    /// Makes the kernel drop packets that begin a handshake, while those that end one
+    /// still arrive. Otherwise a connection could be completed between the last accept
+    /// and the close, and its client would be reset after it sent a request. Clients
+    /// whose first packet was dropped try again and reach whoever listens next.
     #[cfg(target_os = "linux")]
-    fn stop_handshakes(&self) {
-        /// `BPF_RET | BPF_K`: return a constant, the number of bytes to keep.
+    fn stop_handshakes(&self) -> bool {
+        use socket2::SockFilter;
+        // Classic BPF over the TCP header (linux/filter.h): load the byte with the
+        // flags; if SYN is among them keep nothing of the packet, else all of it.
+        const LOAD_BYTE: u16 = 0x30;
+        const JUMP_IF_ANY_BIT: u16 = 0x45;
         const RETURN: u16 = 0x06;
-        if let ListeningSocket::Tcp(listener) = &self.socket {
-            let drop_all = [socket2::SockFilter::new(RETURN, 0, 0, 0)];
-            // Without the filter the window stays as small as it always was.
-            drop(SockRef::from(listener).attach_filter(&drop_all));
+        const FLAGS_OFFSET: u32 = 13;
+        const SYN: u32 = 0x02;
+        let drop_beginnings = [
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+            SockFilter::new(JUMP_IF_ANY_BIT, 0, 1, SYN),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        match &self.socket {
+            ListeningSocket::Tcp(listener) => SockRef::from(listener)
+                .attach_filter(&drop_beginnings)
+                .is_ok(),
+            // Without a network there are no handshakes.
+            ListeningSocket::Unix(_) => false,
         }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn stop_handshakes(&self) {}
+    fn stop_handshakes(&self) -> bool {
+        false
+    }
 
     async fn wait_for_room(&self, server: &ServerState) {
         let Some(limit) = server.config.connection_limit else {

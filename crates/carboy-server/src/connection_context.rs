@@ -52,6 +52,7 @@ impl ServerState {
     pub(crate) fn advance(&self, stage: Stage) {
         if stage > self.stage.get() {
             self.stage.set(stage);
+            self.counters().drains.increment();
             self.stage_changed.notify_waiters();
         }
     }

@@ -25,10 +25,6 @@ impl ConnectionSet {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.tasks.borrow().len()
-    }
-
     /// Waits for a task to end; `None` when there is none.
     pub(crate) async fn join_next(&self) -> Option<Result<(), JoinError>> {
         poll_fn(|context| self.tasks.borrow_mut().poll_join_next(context)).await

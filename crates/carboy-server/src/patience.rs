@@ -48,11 +48,17 @@ pub(crate) struct Patience {
     drain_until: Option<Instant>,
 }
 
-/// What the last look at an idle connection found.
+/// What is known of a connection's idleness.
 #[derive(Debug)]
 enum Idle {
-    /// Idle since then at the latest; look again at `look_at`.
-    Watched {
+    /// No request has come since then; the connection may close at `look_at`.
+    Quiet {
+        requests_seen: u32,
+        since: Instant,
+        look_at: Instant,
+    },
+    /// Requests have come since the last look at `since`; look again at `look_at`.
+    Busy {
         requests_seen: u32,
         since: Instant,
         look_at: Instant,
@@ -71,7 +77,7 @@ impl Patience {
             write_stall: timeouts.write_stall,
             timer: Box::pin(tokio::time::sleep_until(look_at)),
             registered: false,
-            idle: Idle::Watched {
+            idle: Idle::Quiet {
                 requests_seen: activity.requests_seen(),
                 since,
                 look_at,
@@ -94,6 +100,7 @@ impl Patience {
     }
 
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Verdict> {
+        self.notice_requests();
         loop {
             let Some(due) = self.next_due() else {
                 return Poll::Pending;
@@ -128,7 +135,7 @@ impl Patience {
             .into_iter()
             .filter_map(|(stamp, patience)| stamp.get(opened).map(|since| since + patience));
         let look_at = match self.idle {
-            Idle::Watched { look_at, .. } => Some(look_at),
+            Idle::Quiet { look_at, .. } | Idle::Busy { look_at, .. } => Some(look_at),
             Idle::Unwatched => None,
         };
         stamped.chain(look_at).chain(self.drain_until).min()
@@ -162,32 +169,56 @@ impl Patience {
         self.look(now)
     }
 
+    /// The first request after a quiet time begins a busy one. This is the only time
+    /// that a request has the clock read.
+    fn notice_requests(&mut self) {
+        if let Idle::Quiet { requests_seen, .. } = self.idle
+            && requests_seen != self.activity.requests_seen()
+        {
+            self.idle = self.busy_since(Instant::now());
+        }
+    }
+
+    fn busy_since(&self, now: Instant) -> Idle {
+        Idle::Busy {
+            requests_seen: self.activity.requests_seen(),
+            since: now,
+            look_at: now + self.keep_alive_idle / LOOKS_PER_IDLE_TIMEOUT,
+        }
+    }
+
     /// Looks whether the connection has been idle for too long.
     fn look(&mut self, now: Instant) -> Option<Verdict> {
-        let Idle::Watched {
+        let (Idle::Quiet {
             requests_seen,
             since,
             look_at,
-        } = &mut self.idle
+        }
+        | Idle::Busy {
+            requests_seen,
+            since,
+            look_at,
+        }) = self.idle
         else {
             return None;
         };
-        if *look_at > now {
+        if look_at > now {
             return None;
         }
-        let seen_now = self.activity.requests_seen();
-        let idle = self.activity.is_idle() && !self.activity.head_started.is_set();
-        if !idle || *requests_seen != seen_now {
-            *requests_seen = seen_now;
-            *since = now;
-            *look_at = now + self.keep_alive_idle / LOOKS_PER_IDLE_TIMEOUT;
+        let is_idle = self.activity.is_idle() && !self.activity.head_started.is_set();
+        if !is_idle || requests_seen != self.activity.requests_seen() {
+            self.idle = self.busy_since(now);
             return None;
         }
-        let until = *since + self.keep_alive_idle;
+        let until = since + self.keep_alive_idle;
         if until <= now {
             return Some(Verdict::Close);
         }
-        *look_at = until;
+        self.idle = Idle::Quiet {
+            requests_seen,
+            since,
+            look_at: until,
+        };
         None
     }
 }

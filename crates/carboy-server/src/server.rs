@@ -130,12 +130,12 @@ impl<A: Application> Server<A> {
         self.state.advance(Stage::Forced);
         accepting.abort_all();
         while accepting.join_next().await.is_some() {}
-        let forced = self.state.connections.len();
+        let forced = self.state.counters().open_connections.get();
         self.state.connections.abort_all();
         while let Some(outcome) = self.state.connections.join_next().await {
             self.count_panic(&outcome);
         }
-        forced
+        usize::try_from(forced).unwrap_or(usize::MAX)
     }
 
     fn count_panic(&self, outcome: &Result<(), tokio::task::JoinError>) {

@@ -22,6 +22,7 @@ pub(crate) struct Counters {
     pub(crate) length_mismatches: Counter,
     pub(crate) panics: Counter,
     pub(crate) accept_pauses: Counter,
+    pub(crate) drains: Counter,
     pub(crate) refusals: Vec<Counter>,
 }
 
@@ -36,12 +37,18 @@ impl Default for Counters {
             length_mismatches: Counter::default(),
             panics: Counter::default(),
             accept_pauses: Counter::default(),
+            drains: Counter::default(),
             refusals: Refusal::ALL.iter().map(|_| Counter::default()).collect(),
         }
     }
 }
 
 impl Statistics {
+    /// Whether a shutdown has begun, as a readiness probe wants to know.
+    pub fn is_draining(&self) -> bool {
+        self.0.drains.get() != 0
+    }
+
     /// Connections open now, taken-over ones included.
     pub fn open_connections(&self) -> u64 {
         self.0.open_connections.get()

@@ -7,6 +7,8 @@
 //! Sources of the vectors: `Http11Probe`, http-garden's list of found bugs, gunicorn's,
 //! llhttp's and aiohttp's tests, and the advisories of many servers.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop where it is")]
+
 mod support;
 
 use carboy_server::ServerConfig;
@@ -243,6 +245,7 @@ fn transfer_encoding() {
 
 #[test]
 fn chunks() {
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunks: &[(&[u8], Fate)] = &[
         (b"5\r\nhello\r\n0\r\n\r\n", Served("POST / hello")),
         (b"5;a=b;c\r\nhello\r\n0;x\r\n\r\n", Served("POST / hello")),
@@ -284,7 +287,6 @@ fn chunks() {
         (b"0\r\n\n", BrokenContent),
         (b"0\n\r\n", BrokenContent),
     ];
-    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     check_all(HEAD, chunks, b"");
     let long_extension = [b"5;", "x".repeat(64 * 1024).as_bytes(), b"\r\nhello\r\n"].concat();
     let long_trailer = [b"0\r\nX: ", "x".repeat(100 * 1024).as_bytes(), b"\r\n\r\n"].concat();

@@ -225,7 +225,7 @@ impl<S: Stream> Client<S> {
 
     /// Reads more; `false` at the end, however the connection ended.
     pub fn fill(&mut self) -> bool {
-        let mut buffer = [0; 65536];
+        let mut buffer = vec![0; 65536];
         match self.socket.read(&mut buffer) {
             Ok(0) => false,
             Ok(length) => {

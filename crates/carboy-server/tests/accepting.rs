@@ -1,0 +1,70 @@
+//! Running out of connections or descriptors delays clients and fails none.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop where it is")]
+
+mod support;
+
+use carboy_server::{ServerConfig, raise_descriptor_limit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::{App, Client, TestServer, echo};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Both tests look at one limit of the process, hence one function.
+#[test]
+fn clients_wait_until_there_is_room() {
+    connection_limit();
+    descriptor_limit();
+}
+
+fn connection_limit() {
+    let config = ServerConfig {
+        connection_limit: Some(3),
+        ..ServerConfig::default()
+    };
+    let server = TestServer::start(config, || App::new(echo));
+    let mut clients: Vec<Client> = (0..10).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(REQUEST);
+    }
+    for mut client in clients {
+        assert_eq!(client.reply().unwrap().status, 200);
+        assert!(server.statistics.open_connections() <= 3);
+        // The end of this connection lets another one in.
+    }
+    assert!(server.statistics.accept_pauses() > 0);
+    assert_eq!(server.statistics.accepted_connections(), 10);
+}
+
+fn descriptor_limit() {
+    let server = TestServer::echo();
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(64),
+            maximum: hard,
+        },
+    )
+    .unwrap();
+    let mut clients = Vec::new();
+    while let Ok(socket) = std::net::TcpStream::connect(server.address) {
+        clients.push(Client::new(socket));
+        // Descriptors are shared: let the server take its own before the next one.
+        let connected = clients.len() as u64;
+        server.wait_until(|statistics| {
+            statistics.accepted_connections() == connected || statistics.accept_pauses() > 0
+        });
+    }
+    server.wait_until(|statistics| statistics.accept_pauses() > 0);
+    let mut last = clients.pop().unwrap();
+    last.send(REQUEST);
+    // Those inside are served meanwhile.
+    assert_eq!(clients[0].send(REQUEST).reply().unwrap().status, 200);
+    let pauses = server.statistics.accept_pauses();
+    drop(clients);
+    assert_eq!(last.reply().unwrap().status, 200);
+    // Waiting, not spinning.
+    assert!(pauses < 1000, "{pauses} pauses");
+    assert!(raise_descriptor_limit().unwrap() > 64);
+}
