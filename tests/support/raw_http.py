@@ -104,6 +104,11 @@ class Connection:
             raise ConnectionError("closed in the middle of a chunk")
         return data
 
+    def read_chunk_after_head(self) -> bytes:
+        """Read a head, and the first chunk behind it."""
+        self.read_head()
+        return self.read_chunk()
+
     def read_exactly(self, size: int) -> bytes:
         """Read bytes; fewer only when the connection ends."""
         return self._file.read(size)
