@@ -5,17 +5,14 @@ from __future__ import annotations
 import inspect
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flask
 from flask.sessions import SecureCookieSessionInterface
-from werkzeug.routing import converters
+from werkzeug.routing import Map, Rule, converters
 from werkzeug.wrappers import Request, Response
 
 from carboy.flask import patch
-
-if TYPE_CHECKING:
-    from werkzeug.routing import Map, Rule
 
 #: The methods that a request passes from the server to its view and back.
 REQUEST_PATH_METHODS = (
@@ -51,6 +48,8 @@ REQUEST_PATH_SIGNALS = (
 
 _OWN_SOURCE = str(Path(flask.__file__).parent)
 
+_OWN_RESPONSES = (flask.Response, Response)
+
 _OWN_CONVERTERS = frozenset(
     {
         converters.AnyConverter,
@@ -76,24 +75,32 @@ def _own_method(name: str) -> object:
     return method if code.co_filename.startswith(_OWN_SOURCE) else object()
 
 
-def request_path_parts() -> tuple[list[tuple[str, object]], list[object], type, object]:
+def request_path_parts() -> tuple[object, ...]:
     """Give the native dispatch what it compares with.
 
     Returns:
-        The methods by name, the signals' receivers, the session interface's class, and the constructor
-        of requests.
+        The methods by name, the signals' receivers, the session interface's class, the
+        constructor of requests, and the class of ``g``.
     """
     methods = [(name, _own_method(name)) for name in REQUEST_PATH_METHODS]
     receivers = [signal.receivers for signal in REQUEST_PATH_SIGNALS]
-    return methods, receivers, SecureCookieSessionInterface, Request.__init__
+    return (
+        methods,
+        receivers,
+        SecureCookieSessionInterface,
+        Request.__init__,
+        flask.ctx._AppCtxGlobals,
+    )
 
 
 def has_own_converter(url_map: Map) -> bool:
-    """Whether a rule of the map uses a converter that is not Werkzeug's: its code is sync."""
+    """Whether matching runs code that is not Werkzeug's: a converter, rule or map class."""
+    if type(url_map) is not Map:
+        return True
     return any(
-        type(converter) not in _OWN_CONVERTERS
+        type(rule) is not Rule
+        or any(type(converter) not in _OWN_CONVERTERS for converter in rule._converters.values())
         for rule in url_map.iter_rules()
-        for converter in rule._converters.values()
     )
 
 
@@ -126,4 +133,7 @@ def rule_facts(url_map: Map, rule: Rule) -> tuple[Any, list[str], bool, bool, bo
 
 def is_complete_response(value: object) -> bool:
     """Whether a value is a response whose body is there, and that runs nobody's code."""
-    return isinstance(value, Response) and value.is_sequence and not value._on_close
+    if type(value) not in _OWN_RESPONSES:
+        return False
+    assert isinstance(value, Response)
+    return value.is_sequence and not value._on_close

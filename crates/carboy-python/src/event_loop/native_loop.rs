@@ -37,7 +37,7 @@ pub(crate) struct NativeEventLoop {
     /// Set while a task is made whose first step is to be taken at once: the step that its
     /// constructor schedules is caught here instead of queued. See `task.rs`.
     capturing: AtomicBool,
-    captured: Mutex<Option<Py<Handle>>>,
+    captured: Mutex<Option<Py<PyAny>>>,
     /// What is to be done as soon as the callback that runs now has left its context.
     deferred: Mutex<Vec<Deferred>>,
 }
@@ -63,7 +63,7 @@ impl NativeEventLoop {
         self.capturing.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn end_capture(&self) -> Option<Py<Handle>> {
+    pub(crate) fn end_capture(&self) -> Option<Py<PyAny>> {
         self.capturing.store(false, Ordering::Relaxed);
         self.captured
             .lock()
@@ -250,19 +250,18 @@ impl NativeEventLoop {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
         context: Option<Bound<'_, PyContext>>,
-    ) -> PyResult<Py<Handle>> {
+    ) -> PyResult<Option<Py<Handle>>> {
         let this = slf.get();
         if this.capturing.swap(false, Ordering::Relaxed) {
-            let state = Self::new_state(slf, callback, args, context, "call_soon")?;
-            let handle = Py::new(slf.py(), Handle { state })?;
-            let kept = handle.clone_ref(slf.py());
-            *this.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-            return Ok(handle);
+            // The caller is the constructor of asyncio.Task, which has no use for a handle.
+            let step = callback.unbind();
+            *this.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+            return Ok(None);
         }
         if this.is_debug() {
             slf.call_method0("_check_thread")?;
         }
-        Self::schedule(slf, callback, args, context)
+        Self::schedule(slf, callback, args, context).map(Some)
     }
 
     /// As `call_soon`, from any thread.

@@ -9,9 +9,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict};
 
 use super::NativeEventLoop;
+use crate::ffi::context;
 use crate::names;
 
-/// Makes a task of `coroutine` that runs in `context`, and takes its first step.
+/// Makes a task of `coroutine` that runs in `context`, and takes its first step. Without a
+/// name it gets one of asyncio's.
 ///
 /// Must be called on the loop's thread, outside of any task and of `context`.
 ///
@@ -23,11 +25,15 @@ pub(crate) fn start_task<'py>(
     event_loop: &Bound<'py, NativeEventLoop>,
     coroutine: &Bound<'py, PyAny>,
     context: &Bound<'py, PyContext>,
+    name: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let keywords = PyDict::new(py);
     keywords.set_item(pyo3::intern!(py, "loop"), event_loop)?;
     keywords.set_item(pyo3::intern!(py, "context"), context)?;
+    if let Some(name) = name {
+        keywords.set_item(pyo3::intern!(py, "name"), name)?;
+    }
     let task_class = names::task(py)?;
     if names::has_eager_start(py) {
         keywords.set_item(pyo3::intern!(py, "eager_start"), true)?;
@@ -39,7 +45,10 @@ pub(crate) fn start_task<'py>(
     let first_step = native.end_capture();
     let task = task?;
     if let Some(first_step) = first_step {
-        super::QueuedHandle::Soon(first_step).run(py)?;
+        context::enter(context)?;
+        let stepped = first_step.call0(py);
+        context::exit(context)?;
+        stepped?;
     }
     Ok(task)
 }

@@ -5,5 +5,6 @@
 
 pub(crate) mod context;
 pub(crate) mod descriptor;
+pub(crate) mod instance;
 pub(crate) mod thread_state;
 pub(crate) mod type_version;

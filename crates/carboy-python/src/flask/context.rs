@@ -9,29 +9,38 @@
 use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::Route;
+use crate::ffi::instance::new_instance;
 use crate::names;
 
 /// The classes and context variables of the installed Flask.
 pub(crate) struct ContextParts {
-    request_context_class: Py<PyAny>,
-    app_context_class: Py<PyAny>,
+    request_context_class: Py<PyType>,
+    app_context_class: Py<PyType>,
     app_variable: Py<PyAny>,
     request_variable: Py<PyAny>,
-    headers_class: Py<PyAny>,
+    headers_class: Py<PyType>,
 }
 
 /// The contexts of a request, pushed.
 pub(crate) struct PushedContext {
     pub(crate) request_context: Py<PyAny>,
+    /// The attributes of the request object, where it keeps its files.
+    request_attributes: Py<PyDict>,
     app_token: Py<PyAny>,
     request_token: Py<PyAny>,
 }
 
-fn new_instance<'py>(class: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    class.call_method1(intern!(class.py(), "__new__"), (class,))
+/// An instance of `class` whose attributes are `attributes`, the dict itself.
+fn instance_with<'py>(
+    class: &Bound<'py, PyType>,
+    attributes: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let instance = new_instance(class)?;
+    instance.setattr(intern!(class.py(), "__dict__"), attributes)?;
+    Ok(instance)
 }
 
 fn item<'py>(
@@ -117,57 +126,61 @@ impl ContextParts {
         route: &Route,
     ) -> PyResult<PushedContext> {
         let py = application.py();
-        let request = self.new_request(application, environ, route)?;
+        let (request, request_attributes) = self.new_request(application, environ, route)?;
+        let set = intern!(py, "set");
 
-        let app_context = new_instance(self.app_context_class.bind(py))?;
-        app_context.setattr(intern!(py, "app"), application)?;
-        app_context.setattr(intern!(py, "url_adapter"), py.None())?;
+        let attributes = PyDict::new(py);
+        attributes.set_item(intern!(py, "app"), application)?;
+        attributes.set_item(intern!(py, "url_adapter"), py.None())?;
         let globals = application
             .getattr(intern!(py, "app_ctx_globals_class"))?
             .call0()?;
-        app_context.setattr(intern!(py, "g"), globals)?;
-
-        let request_context = new_instance(self.request_context_class.bind(py))?;
-        request_context.setattr(intern!(py, "app"), application)?;
-        request_context.setattr(intern!(py, "request"), request)?;
-        request_context.setattr(intern!(py, "flashes"), py.None())?;
-        request_context.setattr(intern!(py, "_after_request_functions"), PyList::empty(py))?;
-
-        let set = intern!(py, "set");
+        attributes.set_item(intern!(py, "g"), globals)?;
+        let app_context = instance_with(self.app_context_class.bind(py), &attributes)?;
         let app_token = self
             .app_variable
             .bind(py)
             .call_method1(set, (&app_context,))?;
         let app_tokens = PyList::new(py, [&app_token])?;
-        app_context.setattr(intern!(py, "_cv_tokens"), app_tokens)?;
+        attributes.set_item(intern!(py, "_cv_tokens"), app_tokens)?;
+
+        let attributes = PyDict::new(py);
+        attributes.set_item(intern!(py, "app"), application)?;
+        attributes.set_item(intern!(py, "request"), request)?;
+        attributes.set_item(intern!(py, "flashes"), py.None())?;
+        attributes.set_item(intern!(py, "_after_request_functions"), PyList::empty(py))?;
+        let request_context = instance_with(self.request_context_class.bind(py), &attributes)?;
         let request_token = self
             .request_variable
             .bind(py)
             .call_method1(set, (&request_context,))?;
         let request_tokens = PyList::new(py, [PyTuple::new(py, [&request_token, &app_context])?])?;
-        request_context.setattr(intern!(py, "_cv_tokens"), request_tokens)?;
+        attributes.set_item(intern!(py, "_cv_tokens"), request_tokens)?;
         Ok(PushedContext {
             request_context: request_context.unbind(),
+            request_attributes: request_attributes.unbind(),
             app_token: app_token.unbind(),
             request_token: request_token.unbind(),
         })
     }
 
-    /// The request, with what `werkzeug.wrappers.Request.__init__` and Flask's contexts set.
+    /// The request and its attributes: what `werkzeug.wrappers.Request.__init__` and Flask's
+    /// contexts set.
     fn new_request<'py>(
         &self,
         application: &Bound<'py, PyAny>,
         environ: &Bound<'py, PyDict>,
         route: &Route,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyDict>)> {
         let py = application.py();
-        let headers = new_instance(self.headers_class.bind(py))?;
-        headers.setattr(intern!(py, "_list"), PyList::empty(py))?;
-        headers.setattr(intern!(py, "environ"), environ)?;
+        let headers_attributes = PyDict::new(py);
+        headers_attributes.set_item(intern!(py, "_list"), PyList::empty(py))?;
+        headers_attributes.set_item(intern!(py, "environ"), environ)?;
+        let headers = instance_with(self.headers_class.bind(py), &headers_attributes)?;
 
         let server_name = item(environ, intern!(py, "SERVER_NAME"))?;
-        let port = item(environ, intern!(py, "SERVER_PORT"))?.extract::<String>()?;
-        let port = port.parse::<u16>().ok();
+        let port = item(environ, intern!(py, "SERVER_PORT"))?;
+        let port = port.cast::<PyString>()?.to_str()?.parse::<u16>().ok();
         let query = item(environ, intern!(py, "QUERY_STRING"))?;
         let query = query.cast::<PyString>()?;
         let query = if query.to_str()?.is_ascii() {
@@ -177,29 +190,28 @@ impl ContextParts {
         };
         let path = item(environ, intern!(py, "PATH_INFO"))?;
 
-        let request = new_instance(&application.getattr(intern!(py, "request_class"))?)?;
+        let attributes = PyDict::new(py);
         let method = item(environ, intern!(py, "REQUEST_METHOD"))?;
-        request.setattr(intern!(py, "method"), method)?;
+        attributes.set_item(intern!(py, "method"), method)?;
         let scheme = item(environ, intern!(py, "wsgi.url_scheme"))?;
-        request.setattr(intern!(py, "scheme"), scheme)?;
-        request.setattr(intern!(py, "server"), (server_name, port))?;
-        request.setattr(intern!(py, "root_path"), intern!(py, ""))?;
-        request.setattr(intern!(py, "path"), decoded(&path)?)?;
-        request.setattr(intern!(py, "query_string"), query)?;
-        request.setattr(intern!(py, "headers"), headers)?;
+        attributes.set_item(intern!(py, "scheme"), scheme)?;
+        attributes.set_item(intern!(py, "server"), (server_name, port))?;
+        attributes.set_item(intern!(py, "root_path"), intern!(py, ""))?;
+        attributes.set_item(intern!(py, "path"), decoded(&path)?)?;
+        attributes.set_item(intern!(py, "query_string"), query)?;
+        attributes.set_item(intern!(py, "headers"), headers)?;
         let peer = environ.get_item(intern!(py, "REMOTE_ADDR"))?;
-        request.setattr(intern!(py, "remote_addr"), peer)?;
-        request.setattr(intern!(py, "environ"), environ)?;
-        request.setattr(intern!(py, "shallow"), false)?;
+        attributes.set_item(intern!(py, "remote_addr"), peer)?;
+        attributes.set_item(intern!(py, "environ"), environ)?;
+        attributes.set_item(intern!(py, "shallow"), false)?;
+        let json = application.getattr(intern!(py, "json"))?;
+        attributes.set_item(intern!(py, "json_module"), json)?;
+        attributes.set_item(intern!(py, "url_rule"), &route.rule)?;
+        attributes.set_item(intern!(py, "view_args"), &route.view_args)?;
+        let request_class = application.getattr(intern!(py, "request_class"))?;
+        let request = instance_with(request_class.cast::<PyType>()?, &attributes)?;
         environ.set_item(intern!(py, "werkzeug.request"), &request)?;
-
-        request.setattr(
-            intern!(py, "json_module"),
-            application.getattr(intern!(py, "json"))?,
-        )?;
-        request.setattr(intern!(py, "url_rule"), &route.rule)?;
-        request.setattr(intern!(py, "view_args"), &route.view_args)?;
-        Ok(request)
+        Ok((request, attributes))
     }
 
     /// Whether the session was looked at.
@@ -223,8 +235,15 @@ impl ContextParts {
         environ: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
         let request_context = pushed.request_context.bind(py);
-        let request = request_context.getattr(intern!(py, "request"))?;
-        request.call_method0(intern!(py, "close"))?;
+        // Request.close() has something to do only if there are files.
+        if pushed
+            .request_attributes
+            .bind(py)
+            .contains(intern!(py, "files"))?
+        {
+            let request = request_context.getattr(intern!(py, "request"))?;
+            request.call_method0(intern!(py, "close"))?;
+        }
         let reset = intern!(py, "reset");
         self.request_variable
             .bind(py)

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyContext, PyDict, PyList, PyTuple};
+use pyo3::types::{PyContext, PyDict, PyTuple};
 
 use super::context::PushedContext;
 use super::{DispatchPlan, Route};
@@ -20,7 +20,7 @@ use crate::event_loop::{NativeEventLoop, start_task};
 use crate::ffi::context;
 use crate::names;
 use crate::worker::{Pool, Slot};
-use crate::wsgi::{Responder, StartResponse, deliver_complete, deliver_iterable, fail};
+use crate::wsgi::{Responder, StartResponse, close, deliver_complete, deliver_iterable, fail};
 
 /// Where the answer goes.
 pub(crate) enum Sink {
@@ -83,7 +83,8 @@ pub(crate) fn start_on_loop_thread(
     };
     let exchange = Bound::new(py, exchange)?;
     let coroutine = names::serve_on_loop(py)?.call1((&exchange,))?;
-    let started = start_task(event_loop, &coroutine, context);
+    let name = exchange.get().route.endpoint.bind(py);
+    let started = start_task(event_loop, &coroutine, context, Some(name));
     NativeEventLoop::run_deferred(event_loop);
     if let Err(error) = started {
         exchange.get().break_off(py, error);
@@ -169,8 +170,8 @@ impl Exchange {
                 ));
                 let delivered = iterable.and_then(|iterable| {
                     let delivered = deliver_complete(&iterable, &start_response);
-                    let closed = iterable.call_method0(intern!(py, "close"));
-                    delivered.and(closed.map(drop))
+                    let closed = close(&iterable);
+                    delivered.and(closed)
                 });
                 if let Err(error) = delivered {
                     let (_, mut responder) = start_response.get().take();
@@ -257,10 +258,7 @@ fn finish_on_worker(
         });
         let outcome = iterable.and_then(|iterable| {
             let delivered = deliver_iterable(&iterable, &start_response);
-            let closed = match iterable.getattr_opt(intern!(py, "close"))? {
-                Some(close) => close.call0().map(drop),
-                None => Ok(()),
-            };
+            let closed = close(&iterable);
             delivered.and(closed)
         });
         if let Err(error) = outcome {
@@ -308,10 +306,9 @@ impl Exchange {
         let Some(flask_context) = self.flask_context(py) else {
             return Err(PyRuntimeError::new_err("finish() before begin()"));
         };
-        if is_plain(&value)?
-            && self
-                .plan
-                .may_finish_on_loop(py, flask_context.bind(py), &self.route)?
+        if self
+            .plan
+            .may_finish_on_loop(py, flask_context.bind(py), &self.route, &value)?
         {
             if self.finish_natively(py, &value)? {
                 return Ok(());
@@ -332,23 +329,4 @@ impl Exchange {
             self.break_off(py, PyErr::from_value(error.into_bound(py)));
         }
     }
-}
-
-/// Whether Flask makes a response of a view's return value without running any code of
-/// the application: no generator, no callable, no class of its own.
-fn is_plain(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if let Ok(parts) = value.cast_exact::<PyTuple>() {
-        return Ok(!parts.is_empty() && is_plain(&parts.get_item(0)?)?);
-    }
-    if value.is_instance_of::<pyo3::types::PyString>()
-        || value.is_instance_of::<PyBytes>()
-        || value.is_instance_of::<pyo3::types::PyByteArray>()
-        || value.is_instance_of::<PyDict>()
-        || value.is_instance_of::<PyList>()
-    {
-        return Ok(true);
-    }
-    names::is_complete_response(value.py())?
-        .call1((value,))?
-        .is_truthy()
 }

@@ -41,6 +41,7 @@ struct FlaskParts {
     receivers: Vec<Py<PyDict>>,
     session_interface_class: Py<PyAny>,
     request_constructor: Py<PyAny>,
+    globals_class: Py<PyAny>,
     routes: RouteCache,
     contexts: Option<ContextParts>,
     responses: ResponseParts,
@@ -53,7 +54,7 @@ impl DispatchPlan {
         let flask_class = names::flask_class(py)?;
         let flask = if application.is_instance(flask_class)? {
             let parts = names::request_path_parts(py)?.call0()?;
-            let (methods, receivers, session_interface_class, request_constructor) =
+            let (methods, receivers, session_interface_class, request_constructor, globals_class) =
                 parts.extract()?;
             Some(FlaskParts {
                 class: application.get_type().unbind(),
@@ -62,6 +63,7 @@ impl DispatchPlan {
                 receivers,
                 session_interface_class,
                 request_constructor,
+                globals_class,
                 routes: RouteCache::default(),
                 contexts: ContextParts::new(py)?,
                 responses: ResponseParts::new(py)?,
@@ -170,24 +172,26 @@ impl DispatchPlan {
         Ok(Ok(route))
     }
 
-    /// Whether the rest of a request may run on the loop after its view: nothing that is
-    /// the application's own was added meanwhile.
+    /// Whether the rest of a request may run on the loop after its view has returned
+    /// `value`: no code that is the application's own is on the way, nor was added meanwhile.
     pub(crate) fn may_finish_on_loop(
         &self,
         py: Python<'_>,
         context: &Bound<'_, PyAny>,
         route: &Route,
+        value: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let Some(flask) = &self.flask else {
             return Ok(false);
         };
-        let attributes = self
-            .application(py)?
+        let application = self.application(py)?;
+        let attributes = application
             .getattr(intern!(py, "__dict__"))?
             .cast_into::<PyDict>()?;
-        Ok(!context
-            .getattr(intern!(py, "_after_request_functions"))?
-            .is_truthy()?
+        Ok(flask.responses.runs_only_flask(&application, value)?
+            && !context
+                .getattr(intern!(py, "_after_request_functions"))?
+                .is_truthy()?
             && !flask.has_signal_receiver(py)
             && !has_hook(&attributes, route)?)
     }
@@ -232,7 +236,14 @@ impl FlaskParts {
         if !session_interface
             .get_type()
             .is(&self.session_interface_class)
+            || session_interface
+                .getattr(intern!(py, "__dict__"))?
+                .is_truthy()?
         {
+            return Ok(true);
+        }
+        let globals_class = application.getattr(intern!(py, "app_ctx_globals_class"))?;
+        if !globals_class.is(&self.globals_class) {
             return Ok(true);
         }
         let request_class = application.getattr(intern!(py, "request_class"))?;

@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
 use crate::ffi::type_version::version_tag;
 use crate::names;
@@ -35,6 +35,37 @@ impl ResponseParts {
             json_provider_class: json_provider_class.clone().unbind(),
             json_provider_class_tag: version_tag(json_provider_class),
         })
+    }
+
+    /// Whether Flask makes a response of a view's return value without running any code of
+    /// the application: no generator, no callable, no class of its own.
+    pub(crate) fn runs_only_flask(
+        &self,
+        application: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let py = application.py();
+        if !application
+            .getattr(intern!(py, "response_class"))?
+            .is(&self.response_class)
+        {
+            return Ok(false);
+        }
+        let body = match value.cast_exact::<PyTuple>() {
+            Ok(parts) if !parts.is_empty() => parts.get_item(0)?,
+            _ => value.clone(),
+        };
+        if body.is_exact_instance_of::<PyString>()
+            || body.is_exact_instance_of::<PyBytes>()
+            || body.is_exact_instance_of::<PyByteArray>()
+        {
+            return Ok(true);
+        }
+        if body.is_exact_instance_of::<PyDict>() || body.is_exact_instance_of::<PyList>() {
+            let provider = application.getattr(intern!(py, "json"))?;
+            return Ok(provider.get_type().is(&self.json_provider_class));
+        }
+        names::is_complete_response(py)?.call1((body,))?.is_truthy()
     }
 
     /// The head and the body of the response, or none if Flask has to make it.

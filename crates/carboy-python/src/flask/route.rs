@@ -50,6 +50,7 @@ fn is_usual_host(host: &[u8]) -> bool {
 /// The view that serves a request on the loop.
 pub(crate) struct Route {
     pub(crate) rule: Py<PyAny>,
+    pub(crate) endpoint: Py<PyAny>,
     pub(crate) view: Py<PyAny>,
     pub(crate) view_args: Py<PyDict>,
     /// The blueprints of the endpoint, from the inner to the outer.
@@ -137,6 +138,7 @@ impl RouteCache {
         }
         Ok(Ok(Route {
             rule: rule.unbind(),
+            endpoint: facts.endpoint.clone_ref(py),
             view: view.unbind(),
             view_args: view_args.unbind(),
             blueprints: Arc::clone(&facts.blueprints),

@@ -49,7 +49,7 @@ impl PythonApplication {
         pool: Arc<Pool>,
         event_loop: Py<NativeEventLoop>,
     ) -> Self {
-        let settings = Arc::new(EnvironSettings { multithread: true });
+        let settings = Arc::new(EnvironSettings::new(true));
         Self(Rc::new(Parts {
             plan,
             pool,
@@ -123,7 +123,7 @@ impl Parts {
     }
 
     async fn serve_on_loop(&self, head: &RequestHead, content: Bytes, route: Route) -> Response {
-        let (responder, answer) = Responder::new();
+        let (responder, answer) = Responder::new(&head.method);
         Python::attach(|py| {
             let started = Py::new(py, InputStream::complete(content))
                 .and_then(|input| build_environ(py, head, &input))
@@ -141,7 +141,7 @@ impl Parts {
     }
 
     async fn serve_on_worker(&self, head: RequestHead, input: InputStream) -> Response {
-        let (responder, answer) = Responder::new();
+        let (responder, answer) = Responder::new(&head.method);
         self.dispatch(head, input, responder, None);
         await_answer(answer).await
     }
@@ -155,7 +155,7 @@ impl Parts {
         socket: UnixStream,
         takeover: TakeoverResponse,
     ) -> Response {
-        let (responder, answer) = Responder::new();
+        let (responder, answer) = Responder::new(&head.method);
         self.dispatch(head, input, responder, Some(socket));
         let answer = await_answer(answer);
         tokio::pin!(answer, takeover);

@@ -177,7 +177,7 @@ fn start_on_loop(
 ) {
     let started = names::deliver(event_loop.py())
         .and_then(|deliver| deliver.call1((event_loop, awaitable, slot)))
-        .and_then(|coroutine| start_task(event_loop, &coroutine, context));
+        .and_then(|coroutine| start_task(event_loop, &coroutine, context, None));
     if let Err(error) = started {
         slot.get().settle(Err(error));
     }

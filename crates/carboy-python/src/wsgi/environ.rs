@@ -1,8 +1,9 @@
 //! The WSGI environ of a request: a real dict, as PEP 3333 and Werkzeug's server make it.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use carboy_server::{Address, ConnectionInfo};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
@@ -17,7 +18,38 @@ use crate::names;
 /// What the environ takes from the server instead of the request.
 pub(crate) struct EnvironSettings {
     /// Whether several threads may call the application at once.
-    pub(crate) multithread: bool,
+    multithread: bool,
+    /// The constant part of the last request, which as a rule is that of all.
+    constant: Mutex<Option<(Address, bool, Py<PyDict>)>>,
+}
+
+impl EnvironSettings {
+    pub(crate) fn new(multithread: bool) -> Self {
+        Self {
+            multithread,
+            constant: Mutex::new(None),
+        }
+    }
+
+    fn constant_part(&self, py: Python<'_>, head: &RequestHead) -> PyResult<Py<PyDict>> {
+        {
+            let known = self.constant.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((local, secure, part)) = &*known
+                && *local == head.local
+                && *secure == head.secure
+            {
+                return Ok(part.clone_ref(py));
+            }
+        }
+        let part = constant_part(py, head)?;
+        let fresh = Some((head.local.clone(), head.secure, part.clone_ref(py)));
+        let old = {
+            let mut known = self.constant.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, fresh)
+        };
+        drop(old);
+        Ok(part)
+    }
 }
 
 /// The head of a request, apart from its connection's thread.
@@ -168,8 +200,11 @@ fn set_headers(environ: &Bound<'_, PyDict>, headers: &HeaderMap) -> PyResult<()>
     Ok(())
 }
 
-fn set_addresses(environ: &Bound<'_, PyDict>, head: &RequestHead) -> PyResult<()> {
-    let py = environ.py();
+/// The part of the environ that is the same for all requests to one address.
+fn constant_part(py: Python<'_>, head: &RequestHead) -> PyResult<Py<PyDict>> {
+    let environ = PyDict::new(py);
+    environ.set_item(intern!(py, "SCRIPT_NAME"), intern!(py, ""))?;
+    environ.set_item(intern!(py, "SERVER_SOFTWARE"), intern!(py, "carboy"))?;
     match &head.local {
         Address::Tcp(address) => {
             environ.set_item(intern!(py, "SERVER_NAME"), address.ip().to_string())?;
@@ -184,14 +219,39 @@ fn set_addresses(environ: &Bound<'_, PyDict>, head: &RequestHead) -> PyResult<()
             environ.set_item(intern!(py, "SERVER_PORT"), "")?;
         }
     }
-    match &head.peer {
+    let scheme = if head.secure {
+        intern!(py, "https")
+    } else {
+        intern!(py, "http")
+    };
+    environ.set_item(intern!(py, "wsgi.version"), names::wsgi_version(py))?;
+    environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
+    environ.set_item(intern!(py, "wsgi.input_terminated"), true)?;
+    environ.set_item(intern!(py, "wsgi.multithread"), head.settings.multithread)?;
+    environ.set_item(intern!(py, "wsgi.multiprocess"), false)?;
+    environ.set_item(intern!(py, "wsgi.run_once"), false)?;
+    environ.set_item(intern!(py, "wsgi.file_wrapper"), names::file_wrapper(py)?)?;
+    Ok(environ.unbind())
+}
+
+fn set_peer(environ: &Bound<'_, PyDict>, peer: &Address) -> PyResult<()> {
+    let py = environ.py();
+    match peer {
         Address::Tcp(address) => {
-            environ.set_item(intern!(py, "REMOTE_ADDR"), address.ip().to_string())?;
-            environ.set_item(intern!(py, "REMOTE_PORT"), address.port().to_string())?;
+            environ.set_item(intern!(py, "REMOTE_ADDR"), ip_text(py, address.ip()))?;
+            environ.set_item(intern!(py, "REMOTE_PORT"), address.port().to_string())
         }
-        Address::Unix(_) => environ.set_item(intern!(py, "REMOTE_ADDR"), "")?,
+        Address::Unix(_) => environ.set_item(intern!(py, "REMOTE_ADDR"), ""),
     }
-    Ok(())
+}
+
+/// An address as text. The loopback address is that of every reverse proxy on the machine.
+fn ip_text(py: Python<'_>, address: IpAddr) -> Bound<'_, PyString> {
+    if address == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        intern!(py, "127.0.0.1").clone()
+    } else {
+        PyString::new(py, &address.to_string())
+    }
 }
 
 /// Makes the environ of a request.
@@ -200,23 +260,34 @@ pub(crate) fn build_environ<'py>(
     head: &RequestHead,
     input: &Py<InputStream>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let environ = PyDict::new(py);
+    let environ = head.settings.constant_part(py, head)?.bind(py).copy()?;
     let method = match head.method.as_str() {
         "GET" => intern!(py, "GET").clone(),
         "POST" => intern!(py, "POST").clone(),
         other => PyString::new(py, other),
     };
     environ.set_item(intern!(py, "REQUEST_METHOD"), method)?;
-    environ.set_item(intern!(py, "SCRIPT_NAME"), intern!(py, ""))?;
-    environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &head.decoded_path()))?;
+    let path = latin1(py, &head.decoded_path());
     let query = head.uri.query().unwrap_or_default();
-    environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query.as_bytes()))?;
+    let has_authority = head.uri.authority().is_some();
     let target = match head.uri.path_and_query() {
         // As it was sent, except for the form with a scheme and an authority.
-        Some(target) if head.uri.authority().is_none() => Cow::Borrowed(target.as_str()),
+        Some(target) if !has_authority => Cow::Borrowed(target.as_str()),
         _ => Cow::Owned(head.uri.to_string()),
     };
-    let target = latin1(py, target.as_bytes());
+    // The usual request has nothing encoded in its path and no query.
+    let target = if path.to_str().is_ok_and(|path| path == target) {
+        path.clone()
+    } else {
+        latin1(py, target.as_bytes())
+    };
+    environ.set_item(intern!(py, "PATH_INFO"), path)?;
+    let query = if query.is_empty() {
+        intern!(py, "").clone()
+    } else {
+        latin1(py, query.as_bytes())
+    };
+    environ.set_item(intern!(py, "QUERY_STRING"), query)?;
     environ.set_item(intern!(py, "RAW_URI"), &target)?;
     environ.set_item(intern!(py, "REQUEST_URI"), &target)?;
     let protocol = match head.version {
@@ -225,8 +296,7 @@ pub(crate) fn build_environ<'py>(
         _ => intern!(py, "HTTP/1.1"),
     };
     environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
-    environ.set_item(intern!(py, "SERVER_SOFTWARE"), intern!(py, "carboy"))?;
-    set_addresses(&environ, head)?;
+    set_peer(&environ, &head.peer)?;
     set_headers(&environ, &head.headers)?;
     // RFC 9112 section 3.2.2: a target with an authority overrides the Host header.
     if let Some(authority) = head.uri.authority() {
@@ -237,19 +307,7 @@ pub(crate) fn build_environ<'py>(
         };
         environ.set_item(intern!(py, "HTTP_HOST"), host)?;
     }
-    let scheme = if head.secure {
-        intern!(py, "https")
-    } else {
-        intern!(py, "http")
-    };
-    environ.set_item(intern!(py, "wsgi.version"), names::wsgi_version(py))?;
-    environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
     environ.set_item(intern!(py, "wsgi.input"), input)?;
-    environ.set_item(intern!(py, "wsgi.input_terminated"), true)?;
     environ.set_item(intern!(py, "wsgi.errors"), names::standard_error(py)?)?;
-    environ.set_item(intern!(py, "wsgi.multithread"), head.settings.multithread)?;
-    environ.set_item(intern!(py, "wsgi.multiprocess"), false)?;
-    environ.set_item(intern!(py, "wsgi.run_once"), false)?;
-    environ.set_item(intern!(py, "wsgi.file_wrapper"), names::file_wrapper(py)?)?;
     Ok(environ)
 }

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyTuple};
 
 use super::reply::{Head, Responder};
 use super::start_response::StartResponse;
@@ -38,7 +38,8 @@ pub(crate) fn serve_wsgi(
     }
 }
 
-fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Calls `close()` of a body, if it has one.
+pub(crate) fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
     match iterable.getattr_opt(pyo3::intern!(iterable.py(), "close"))? {
         Some(close) => close.call0().map(drop),
         None => Ok(()),
@@ -65,16 +66,10 @@ pub(crate) fn deliver_iterable(
     };
     for chunk in iterable.try_iter()? {
         let chunk = chunk?;
-        let content = chunk.cast::<PyBytes>().map_err(|_| {
-            PyTypeError::new_err(format!(
-                "a WSGI application must yield bytes, not {}",
-                chunk.get_type()
-            ))
-        })?;
-        if content.as_bytes().is_empty() {
+        let content = chunk_content(&chunk)?;
+        if content.is_empty() {
             continue;
         }
-        let content = Bytes::copy_from_slice(content.as_bytes());
         let (head, mut responder) = start_response.get().take();
         let sent = match head {
             Some(mut head) => {
@@ -105,7 +100,7 @@ pub(crate) fn deliver_iterable(
     }
     let (head, mut responder) = start_response.get().take();
     match head {
-        Some(head) => responder.send_whole(head, Bytes::new()),
+        Some(head) => responder.send_without_content(head),
         None if responder.is_begun() => responder.finish(),
         None => {
             give_back(start_response, responder);
@@ -127,12 +122,29 @@ pub(crate) fn deliver_complete(
 ) -> PyResult<()> {
     let mut content = Vec::new();
     for chunk in iterable.try_iter()? {
-        content.extend_from_slice(chunk?.cast::<PyBytes>()?.as_bytes());
+        content.extend_from_slice(&chunk_content(&chunk?)?);
     }
     let (head, mut responder) = start_response.get().take();
     let head = head.ok_or_else(missing_head)?;
     responder.send_whole(head, Bytes::from(content));
     Ok(())
+}
+
+/// The bytes of a chunk. Flask passes a view's `bytearray` on as it is.
+fn chunk_content(chunk: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    if let Ok(content) = chunk.cast::<PyBytes>() {
+        return Ok(Bytes::copy_from_slice(content.as_bytes()));
+    }
+    if chunk.is_instance_of::<PyByteArray>() || chunk.is_instance_of::<PyMemoryView>() {
+        let content = chunk.py().get_type::<PyBytes>().call1((chunk,))?;
+        return Ok(Bytes::copy_from_slice(
+            content.cast::<PyBytes>()?.as_bytes(),
+        ));
+    }
+    Err(PyTypeError::new_err(format!(
+        "a WSGI application must yield bytes, not {}",
+        chunk.get_type()
+    )))
 }
 
 fn missing_head() -> PyErr {

@@ -1,0 +1,30 @@
+//! Instances of Python classes without their constructors.
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// A new instance of a class whose `__init__` was not called, as `class.__new__(class)`.
+pub(crate) fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let type_object = class.as_type_ptr();
+    // SAFETY: Both are live type objects, whose slots are set once when they are made ready.
+    let (constructor, plain_constructor, allocate) = unsafe {
+        let base = &raw mut ffi::PyBaseObject_Type;
+        (
+            (*type_object).tp_new,
+            (*base).tp_new,
+            (*type_object).tp_alloc,
+        )
+    };
+    let address = |function: ffi::newfunc| function as usize;
+    let is_plain = constructor.map(address) == plain_constructor.map(address);
+    let allocate = allocate.filter(|_| is_plain);
+    match allocate {
+        // SAFETY: For a class that inherits object.__new__, that does nothing but call the
+        // allocator with no extra items; it returns a new reference, or null with an error.
+        Some(allocate) => unsafe { Bound::from_owned_ptr_or_err(py, allocate(type_object, 0)) },
+        None => class.call_method1(intern!(py, "__new__"), (class,)),
+    }
+}
