@@ -11,9 +11,7 @@ from suites.project import HERE
 
 if TYPE_CHECKING:
     from suites.execution import CaseReport, SuiteRun
-
-MINIMUM_PASSED = 200
-"""How many tests that send requests have to pass over the socket."""
+    from suites.project import Project
 
 
 @dataclass(frozen=True)
@@ -25,12 +23,12 @@ class Exclusion:
     reason: str
 
 
-def load_exclusions() -> dict[str, Exclusion]:
-    """Read `socket_exclusions.toml`, by test identifier."""
+def load_exclusions(project: Project) -> dict[str, Exclusion]:
+    """Read the project's part of `socket_exclusions.toml`, by test identifier."""
     table = tomllib.loads((HERE / "socket_exclusions.toml").read_text())
     return {
         test: Exclusion(test, category, entry["reason"])
-        for category, entry in table.items()
+        for category, entry in table.get(project.name, {}).items()
         for test in entry["tests"]
     }
 
@@ -54,13 +52,13 @@ class SocketVerdict:
     complaints: list[str]
 
 
-def judge_socket_pass(baseline: SuiteRun, served: SuiteRun) -> SocketVerdict:
+def judge_socket_pass(project: Project, baseline: SuiteRun, served: SuiteRun) -> SocketVerdict:
     """Compare a socket pass with the run under plain Flask.
 
     Only tests that send requests count; the others have nothing to do with the
     socket. A test that fails under plain Flask is not judged.
     """
-    exclusions = load_exclusions()
+    exclusions = load_exclusions(project)
     stale: list[str] = []
     complaints: list[str] = []
     sending = {test: report for test, report in baseline.tests.items() if sends_requests(report)}
@@ -83,8 +81,9 @@ def judge_socket_pass(baseline: SuiteRun, served: SuiteRun) -> SocketVerdict:
             observed = after.properties.get("not_carried", [])
             if exclusion.category not in observed:
                 complaints.append(f"left out for {exclusion.category}, observed {observed}: {test}")
-    if passed < MINIMUM_PASSED:
-        complaints.append(f"{passed} tests pass over the socket, at least {MINIMUM_PASSED} are due")
+    minimum = project.minimum_over_sockets
+    if passed < minimum:
+        complaints.append(f"{passed} tests pass over the socket, at least {minimum} are due")
     return SocketVerdict(len(sending), passed, excluded, stale, complaints)
 
 

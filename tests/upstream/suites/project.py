@@ -25,6 +25,7 @@ class Project:
     needs: tuple[str, ...]
     minimum_requests: int
     minimum_awaits: int
+    minimum_over_sockets: int
     options: tuple[str, ...]
 
 
@@ -39,6 +40,7 @@ def load_projects() -> dict[str, Project]:
             needs=tuple(entry["needs"]),
             minimum_requests=entry["minimum_requests"],
             minimum_awaits=entry["minimum_awaits"],
+            minimum_over_sockets=entry["minimum_over_sockets"],
             options=tuple(entry.get("options", ())),
         )
         for name, entry in table.items()
