@@ -25,8 +25,8 @@ from services import SERVICES
 
 DIRECTORY = str(Path(__file__).resolve().parent)
 DEFAULT_PORT = 8000
-START_TIMEOUT_SECONDS = 20.0
-CHECK_TIMEOUT_SECONDS = 40.0
+START_TIMEOUT_SECONDS = 10.0
+CHECK_TIMEOUT_SECONDS = 35.0
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ADDRESS = re.compile(r"http://127\.0\.0\.1:[1-9]\d*")
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 
-STOP_TIMEOUT_SECONDS = 10.0
+STOP_TIMEOUT_SECONDS = 5.0
 
 
 class DemoError(Exception):

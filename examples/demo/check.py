@@ -15,9 +15,9 @@ CROWD_ROUNDS = 3
 # Between the critical path and the sum of the delays, nearer to the former: more than a busy
 # machine adds to one visit, less than what calls that wait for each other take.
 CONCURRENT_LIMIT_MS = CRITICAL_PATH_MS * 1.5
-# Twenty visitors one after another would take twenty times the critical path. What the client
-# library itself does for their sixty calls counts too, and differs between libraries.
-CROWD_LIMIT_MS = CRITICAL_PATH_MS * 4
+# On average, this many visitors of a crowd must be served at any time. This is judged instead of
+# the time, of which a busy machine spends more on the client library than on waiting.
+CROWD_IN_FLIGHT = CROWD / 2
 # A timer may fire this much early, because clocks tick.
 TIMER_TOLERANCE_MS = 5
 
@@ -97,6 +97,17 @@ def overlap_fault(expectation: Expectation, answer: dict) -> str | None:
     return None
 
 
+def crowd_faults(crowd: list[Visit], wall_ms: float, threads: int) -> list[str]:
+    """Say what is wrong with how a crowd was served by an async view."""
+    faults = []
+    if threads != 1:
+        faults.append(f"{len(crowd)} visitors of an async view took {threads} threads")
+    in_flight = sum(each.answer["duration_ms"] for each in crowd) / wall_ms
+    if in_flight < CROWD_IN_FLIGHT:
+        faults.append(f"only {in_flight:.1f} of {len(crowd)} visitors were served at a time")
+    return faults
+
+
 async def check_view(session: aiohttp.ClientSession, expectation: Expectation) -> Outcome:
     """Measure one view: by one visitor several times, then by a crowd several times."""
     faults: list[str] = []
@@ -106,6 +117,10 @@ async def check_view(session: aiohttp.ClientSession, expectation: Expectation) -
         await visit(session, expectation.view)
         visits = [await visit(session, expectation.view) for _ in range(ROUNDS)]
         median_ms = statistics.median(each.duration_ms for each in visits)
+        if expectation.concurrent and median_ms > CONCURRENT_LIMIT_MS:
+            # Other programs may have been in the way: calls that do not overlap fail both times.
+            visits = [await visit(session, expectation.view) for _ in range(ROUNDS)]
+            median_ms = statistics.median(each.duration_ms for each in visits)
         if fault := overlap_fault(expectation, visits[-1].answer):
             faults.append(fault)
         least_ms = (CRITICAL_PATH_MS if expectation.concurrent else SUM_MS) - TIMER_TOLERANCE_MS
@@ -118,16 +133,14 @@ async def check_view(session: aiohttp.ClientSession, expectation: Expectation) -
             await asyncio.gather(*(visit(session, expectation.view) for _ in range(CROWD)))
             for _ in range(CROWD_ROUNDS)
         ]
-        # The median round: one round that the machine disturbed says nothing about the server.
-        crowd = sorted(rounds, key=lambda visits: max(each.duration_ms for each in visits))
-        durations = [each.duration_ms for each in crowd[len(crowd) // 2]]
-        crowd_median_ms, crowd_slowest_ms = statistics.median(durations), max(durations)
-        calls = [call for each in rounds[-1] for call in each.answer["calls"]]
-        threads = len({call["thread"] for call in calls})
-        if expectation.one_thread and threads != 1:
-            faults.append(f"{CROWD} visitors of an async view took {threads} threads")
-        if expectation.one_thread and crowd_slowest_ms > CROWD_LIMIT_MS:
-            faults.append(f"the slowest of {CROWD} visitors waited {crowd_slowest_ms:.0f} ms")
+        # The median round: one that the machine disturbed says nothing about the server.
+        slowest = sorted(rounds, key=lambda visits: max(each.duration_ms for each in visits))
+        crowd = slowest[len(slowest) // 2]
+        crowd_median_ms = statistics.median(each.duration_ms for each in crowd)
+        crowd_slowest_ms = max(each.duration_ms for each in crowd)
+        threads = len({call["thread"] for each in crowd for call in each.answer["calls"]})
+        if expectation.one_thread:
+            faults += crowd_faults(crowd, crowd_slowest_ms, threads)
     except (ViewError, aiohttp.ClientError, TimeoutError) as error:
         faults.append(str(error) or type(error).__name__)
     return Outcome(expectation, median_ms, crowd_median_ms, crowd_slowest_ms, threads, faults)

@@ -87,7 +87,12 @@ def serve_recipe(name: str, upstream_url: str = "") -> Iterator[str]:
     try:
         with server:
             host, port = server.address
-            yield f"http://{host}:{port}"
+            try:
+                yield f"http://{host}:{port}"
+            except BaseException:
+                # A test that failed has left requests behind, which need not be waited for.
+                server.kill()
+                raise
             server.send_signal(signal.SIGTERM)
             assert server.wait(STOP_TIMEOUT_SECONDS) == 0
         assert not [line for line in server.lines if ERROR.search(line)]

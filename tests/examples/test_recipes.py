@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import statistics
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import pytest
 
 CROWD = 50
 PROBES = 5
+LATENCY_LIMIT_MS = 50
 TIMEOUT_SECONDS = 15
 
 
@@ -98,17 +98,24 @@ RECIPES = [
 async def check_other_view(session: aiohttp.ClientSession) -> None:
     """Check that another view answers within 50 ms, now that a crowd is known to be in flight.
 
-    The median of a few requests is judged, because a single one also measures what else the
-    machine does; the slowest is bounded too.
+    Every one of the requests must be answered in time. If one is not, they are made once more,
+    because other programs on the machine may take more than that from a request; a server that
+    is held up by the crowd fails both times.
     """
+    latencies_ms = await measure_other_view(session)
+    if max(latencies_ms) > LATENCY_LIMIT_MS:
+        again_ms = await measure_other_view(session)
+        assert max(again_ms) <= LATENCY_LIMIT_MS, (latencies_ms, again_ms)
+
+
+async def measure_other_view(session: aiohttp.ClientSession) -> list[float]:
     latencies_ms = []
     for _ in range(PROBES):
         began = time.perf_counter()
         async with session.get("/ping") as response:
             assert await response.text() == "pong"
         latencies_ms.append((time.perf_counter() - began) * 1000)
-    assert statistics.median(latencies_ms) <= 50, latencies_ms
-    assert max(latencies_ms) <= 250, latencies_ms
+    return latencies_ms
 
 
 async def gather_when(
