@@ -117,6 +117,7 @@ class NativeServer:
         body_read_timeout: float | None = None,
         write_timeout: float | None = None,
         drain_timeout: float | None = None,
+        drain_linger: float | None = None,
         connection_limit: int | None = None,
         access_log: bool = False,
     ) -> None: ...

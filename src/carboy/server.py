@@ -62,6 +62,8 @@ class Limits:
         body_read_timeout: Seconds without a byte of a body that is waited for. Default 60.
         write_timeout: Seconds in which a client takes nothing of a response. Default 60.
         drain_timeout: Seconds for requests to finish when the server stops. Default 30.
+        drain_linger: Seconds for which idle connections, and handshakes, may still bring a
+            request when the server stops. Default 1.
         connection_limit: Most connections at once; more wait in the kernel. Default: as many
             as there are descriptors.
     """
@@ -75,6 +77,7 @@ class Limits:
     body_read_timeout: float | None = None
     write_timeout: float | None = None
     drain_timeout: float | None = None
+    drain_linger: float | None = None
     connection_limit: int | None = None
 
 

@@ -1,7 +1,6 @@
 """Async views are real asyncio tasks of one loop that lives as long as the server."""
 
 import asyncio
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -311,8 +310,7 @@ def test_a_view_may_cancel_its_own_task(behind: str) -> None:
         try:
             await asyncio.sleep(1)
         except asyncio.CancelledError:
-            if sys.version_info >= (3, 11):
-                task.uncancel()
+            task.uncancel()
             return "caught"
         return "never"
 

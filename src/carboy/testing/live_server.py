@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from carboy.server import Server, ServerConfig
+from carboy.server import Limits, Server, ServerConfig
 from carboy.testing.background_loop import shared_background_loop
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class LiveServer:
         **settings: Any,
     ) -> None:
         self._background = shared_background_loop()
-        config = replace(config or ServerConfig(port=0), **settings)
+        config = config or ServerConfig(port=0, limits=Limits(drain_linger=0))
+        config = replace(config, **settings)
         self.server = Server(application, config, self._background.loop)
         self.host = ""
         self.port = 0

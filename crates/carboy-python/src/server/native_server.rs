@@ -84,6 +84,7 @@ impl NativeServer {
         body_read_timeout = None,
         write_timeout = None,
         drain_timeout = None,
+        drain_linger = None,
         connection_limit = None,
         access_log = false,
     ))]
@@ -102,6 +103,7 @@ impl NativeServer {
         body_read_timeout: Option<f64>,
         write_timeout: Option<f64>,
         drain_timeout: Option<f64>,
+        drain_linger: Option<f64>,
         connection_limit: Option<usize>,
         access_log: bool,
     ) -> PyResult<()> {
@@ -135,6 +137,7 @@ impl NativeServer {
             ),
             ("write_timeout", write_timeout, &mut timeouts.write_stall),
             ("drain_timeout", drain_timeout, &mut timeouts.drain),
+            ("drain_linger", drain_linger, &mut timeouts.drain_linger),
         ];
         for (name, seconds, place) in given {
             if let Some(seconds) = seconds {
