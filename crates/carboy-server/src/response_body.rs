@@ -34,6 +34,8 @@ enum Source {
         pieces: mpsc::Receiver<Bytes>,
         finished: Arc<AtomicBool>,
     },
+    /// A stream that was broken off, once hyper had the time to write what it was given.
+    BrokenOff,
 }
 
 impl ResponseBody {
@@ -94,18 +96,25 @@ impl Body for ResponseBody {
                 self.0 = Source::Ended;
                 return Poll::Ready(Some(Ok(Frame::data(content))));
             }
+            Source::BrokenOff => {
+                self.0 = Source::Ended;
+                return Poll::Ready(Some(Err(StreamAborted)));
+            }
             Source::Stream { pieces, finished } => (pieces, finished),
         };
         if let Some(piece) = ready!(pieces.poll_recv(task)) {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let finished = finished.load(Ordering::Acquire);
-        self.0 = Source::Ended;
-        Poll::Ready(if finished {
-            None
-        } else {
-            Some(Err(StreamAborted))
-        })
+        if finished {
+            self.0 = Source::Ended;
+            return Poll::Ready(None);
+        }
+        // An error makes hyper drop what it has not written. The client is to see the head
+        // and what there was of the body: then it knows that the request was served.
+        self.0 = Source::BrokenOff;
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
@@ -118,7 +127,7 @@ impl Body for ResponseBody {
             Source::Full(content) => {
                 SizeHint::with_exact(u64::try_from(content.len()).unwrap_or(u64::MAX))
             }
-            Source::Stream { .. } => SizeHint::default(),
+            Source::Stream { .. } | Source::BrokenOff => SizeHint::default(),
         }
     }
 }

@@ -242,6 +242,9 @@ impl FlaskParts {
         {
             return Ok(true);
         }
+        if !self.responses.are_flasks_own(application)? {
+            return Ok(true);
+        }
         let globals_class = application.getattr(intern!(py, "app_ctx_globals_class"))?;
         if !globals_class.is(&self.globals_class) {
             return Ok(true);

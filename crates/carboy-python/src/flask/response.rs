@@ -37,6 +37,15 @@ impl ResponseParts {
         })
     }
 
+    /// Whether the app's response class and JSON provider are Flask's own.
+    pub(crate) fn are_flasks_own(&self, application: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = application.py();
+        let response_class = application.getattr(intern!(py, "response_class"))?;
+        let provider = application.getattr(intern!(py, "json"))?;
+        Ok(response_class.is(&self.response_class)
+            && provider.get_type().is(&self.json_provider_class))
+    }
+
     /// Whether Flask makes a response of a view's return value without running any code of
     /// the application: no generator, no callable, no class of its own.
     pub(crate) fn runs_only_flask(
@@ -44,11 +53,7 @@ impl ResponseParts {
         application: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let py = application.py();
-        if !application
-            .getattr(intern!(py, "response_class"))?
-            .is(&self.response_class)
-        {
+        if !self.are_flasks_own(application)? {
             return Ok(false);
         }
         let body = match value.cast_exact::<PyTuple>() {
@@ -62,10 +67,11 @@ impl ResponseParts {
             return Ok(true);
         }
         if body.is_exact_instance_of::<PyDict>() || body.is_exact_instance_of::<PyList>() {
-            let provider = application.getattr(intern!(py, "json"))?;
-            return Ok(provider.get_type().is(&self.json_provider_class));
+            return Ok(true);
         }
-        names::is_complete_response(py)?.call1((body,))?.is_truthy()
+        names::is_complete_response(value.py())?
+            .call1((body,))?
+            .is_truthy()
     }
 
     /// The head and the body of the response, or none if Flask has to make it.

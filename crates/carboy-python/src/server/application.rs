@@ -207,7 +207,7 @@ fn serve_on_this_thread(
     with_request_input(py, &input, || {
         serve_wsgi(py, application, &environ, responder);
     });
-    let left = context::exit(&context);
+    let left = context::exit(&context).and(input.get().release(py));
     if let Some(socket) = socket {
         socket.call_method0("close")?;
     }

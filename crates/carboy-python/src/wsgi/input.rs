@@ -163,6 +163,23 @@ impl InputStream {
         Ok(())
     }
 
+    /// Lets go of what is held of the body, at the end of the request.
+    pub(crate) fn release(&self, py: Python<'_>) -> PyResult<()> {
+        let (file, chunks, reader) = {
+            let mut state = self.state();
+            (
+                state.file.take(),
+                std::mem::take(&mut state.chunks),
+                state.reader.take(),
+            )
+        };
+        drop((chunks, reader));
+        match file {
+            Some(file) => file.call_method0(py, "close").map(drop),
+            None => Ok(()),
+        }
+    }
+
     fn file(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state().file.as_ref().map(|file| file.clone_ref(py))
     }

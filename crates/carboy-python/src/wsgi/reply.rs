@@ -1,7 +1,7 @@
 //! The answer on its way from Python to the connection.
 
 use bytes::Bytes;
-use carboy_server::{Disconnected, Response, ResponseBody, StreamSender};
+use carboy_server::{Disconnected, ReasonPhrase, Response, ResponseBody, StreamSender};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -15,7 +15,7 @@ use crate::attach::detached;
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
     /// The reason phrase, where it is not the usual one.
-    reason: Option<Bytes>,
+    reason: Option<ReasonPhrase>,
     pub(crate) headers: HeaderMap,
 }
 
@@ -77,9 +77,7 @@ impl Head {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        if let Some(reason) = self.reason
-            && let Ok(reason) = carboy_server::ReasonPhrase::try_from(reason)
-        {
+        if let Some(reason) = self.reason {
             response.extensions_mut().insert(reason);
         }
         response
@@ -93,7 +91,7 @@ fn type_name(object: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "?".to_owned(), |name| name.to_string())
 }
 
-fn parse_status(text: &str) -> PyResult<(StatusCode, Option<Bytes>)> {
+fn parse_status(text: &str) -> PyResult<(StatusCode, Option<ReasonPhrase>)> {
     let (code, reason) = text.split_once(' ').unwrap_or((text, ""));
     let status = code
         .parse::<StatusCode>()
@@ -102,7 +100,9 @@ fn parse_status(text: &str) -> PyResult<(StatusCode, Option<Bytes>)> {
     if reason == usual {
         return Ok((status, None));
     }
-    Ok((status, Some(encode_latin1("reason phrase", reason)?.into())))
+    let reason = ReasonPhrase::try_from(encode_latin1("reason phrase", reason)?)
+        .map_err(|_| PyValueError::new_err(format!("{text:?} is not an HTTP status")))?;
+    Ok((status, Some(reason)))
 }
 
 /// One byte per character, as PEP 3333 has its strings.
