@@ -42,6 +42,8 @@ pub(crate) fn protocol(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
     builder
         .half_close(true)
+        // Names have no case (RFC 9110 section 5.1); people and their scripts expect this one.
+        .title_case_headers(true)
         // Both have timers of their own: see patience.rs.
         .header_read_timeout(None)
         .max_buf_size(head_bytes.saturating_add(BUFFER_ROOM_BYTES).max(64 * 1024));

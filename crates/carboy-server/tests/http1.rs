@@ -381,10 +381,10 @@ fn declared_lengths_are_kept_or_the_connection_ends() {
         client.send(get(path));
         let head = String::from_utf8(client.read_until(b"\r\n\r\n")).unwrap();
         assert!(
-            head.contains(&format!("content-length: {length}\r\n")),
+            head.contains(&format!("Content-Length: {length}\r\n")),
             "{path}: {head}"
         );
-        assert!(!head.contains("transfer-encoding"), "{path}: {head}");
+        assert!(!head.contains("Transfer-Encoding"), "{path}: {head}");
         if goes_on {
             client.read_until(content.as_bytes());
             assert_eq!(

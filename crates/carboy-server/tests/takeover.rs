@@ -63,8 +63,8 @@ fn a_101_opens_a_tunnel_both_ways() {
     client.send(ASK);
     let head = String::from_utf8(client.read_until(b"\r\n\r\n")).unwrap();
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert!(head.contains("upgrade: websocket\r\n"), "{head}");
-    assert!(!head.contains("content-length"), "{head}");
+    assert!(head.contains("Upgrade: websocket\r\n"), "{head}");
+    assert!(!head.contains("Content-Length"), "{head}");
     // Bytes that would be refused as HTTP.
     client.send(b"\x00\xff\r\n\r\nGET / HTTP/9.9\r\n\r\n");
     client.read_until(b"GET / HTTP/9.9\r\n\r\n");

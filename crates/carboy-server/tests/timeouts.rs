@@ -82,7 +82,7 @@ fn a_head_that_does_not_end_is_answered_with_408() {
             let received = read_to_end(&mut socket).await;
             assert_about(begun.elapsed(), Timeouts::default().header_read);
             assert!(received.starts_with("HTTP/1.1 408 "), "{received}");
-            assert!(received.contains("connection: close\r\n"), "{received}");
+            assert!(received.contains("Connection: close\r\n"), "{received}");
             assert_eq!(statistics.refused(Refusal::HeaderTimeout), 1);
         },
     );
@@ -211,7 +211,7 @@ fn content_that_does_not_come_is_not_waited_for() {
         let received = read_to_end(&mut socket).await;
         assert_about(begun.elapsed(), Timeouts::default().body_read_idle);
         assert!(received.starts_with("HTTP/1.1 408 "), "{received}");
-        assert!(received.contains("connection: close\r\n"), "{received}");
+        assert!(received.contains("Connection: close\r\n"), "{received}");
     });
 }
 

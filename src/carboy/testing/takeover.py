@@ -6,8 +6,8 @@ its own; ``def`` code, from the push of the context to its pop, on one thread, w
 test's own. So a project's tests run by the rules of production, and contexts that a test
 preserves or pushes itself stay where they are.
 
-``statistics`` holds how many requests were served, and how many awaitables crossed from
-sync code to the loop; pytest prints both at the end. Without pytest, call ``install()``.
+``statistics`` holds how many requests were served, and how many coroutines (views, hooks,
+handlers) ran on the loop for them; pytest prints both at the end. Without pytest, call ``install()``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class _Statistics(dict[str, int]):
 
 
 #: ``requests``: served by carboy's dispatch; ``on_loop``: those of them that ran whole on
-#: the loop; ``awaits``: awaitables that ran on the loop for sync code, or as a view of it.
+#: the loop; ``awaits``: coroutines that ran on the loop, as such a request's view or for
+#: sync code that waited for them.
 statistics: dict[str, int] = _Statistics(requests=0, on_loop=0, awaits=0)
 
 _dispatchers: weakref.WeakKeyDictionary[Any, InProcessDispatcher] = weakref.WeakKeyDictionary()
@@ -61,6 +62,7 @@ def _serve(
     if outcome is None:
         return application(environ, start_response)
     statistics["on_loop"] += 1
+    statistics["awaits"] += 1
     context, (stage, value) = outcome
     return pipeline.finish(application, context, environ, stage, value, start_response)
 
@@ -96,5 +98,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many requests were served."""
     terminalreporter.write_line(
         "carboy served {requests} requests of test clients: {on_loop} whole on the loop,"
-        " {awaits} awaits from sync code".format(**statistics)
+        " {awaits} coroutines run".format(**statistics)
     )

@@ -15,6 +15,14 @@ use pyo3::types::{PyDict, PyString};
 use super::InputStream;
 use crate::names;
 
+/// The name of the server. Applications that look for gunicorn before they read a chunked
+/// body (httpbin, for one) find what they look for: a body here ends where it ends, too.
+const SERVER_SOFTWARE: &str = concat!(
+    "gunicorn/23.0.0 (compatible; carboy/",
+    env!("CARGO_PKG_VERSION"),
+    ")"
+);
+
 /// What the environ takes from the server instead of the request.
 pub(crate) struct EnvironSettings {
     /// Whether several threads may call the application at once.
@@ -204,7 +212,7 @@ fn set_headers(environ: &Bound<'_, PyDict>, headers: &HeaderMap) -> PyResult<()>
 fn constant_part(py: Python<'_>, head: &RequestHead) -> PyResult<Py<PyDict>> {
     let environ = PyDict::new(py);
     environ.set_item(intern!(py, "SCRIPT_NAME"), intern!(py, ""))?;
-    environ.set_item(intern!(py, "SERVER_SOFTWARE"), intern!(py, "carboy"))?;
+    environ.set_item(intern!(py, "SERVER_SOFTWARE"), SERVER_SOFTWARE)?;
     match &head.local {
         Address::Tcp(address) => {
             environ.set_item(intern!(py, "SERVER_NAME"), address.ip().to_string())?;

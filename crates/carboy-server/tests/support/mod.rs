@@ -294,7 +294,7 @@ impl<S: Stream> Client<S> {
             .unwrap();
         let headers: Vec<(String, String)> = lines
             .map(|line| line.split_once(": ").unwrap())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
         let mut reply = Reply {
             status,
