@@ -98,7 +98,8 @@ def _raised(what: str, error: BaseException) -> ApplicationNotFoundError:
         or "importlib" in trace.tb_frame.f_code.co_filename
     ):
         trace = trace.tb_next
-    lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
+    # There is none of a syntax error, which says itself where it is.
+    lines = traceback.format_exception(type(error), error, trace)
     return ApplicationNotFoundError(f"Loading {what} raised an exception:\n\n{''.join(lines)}")
 
 

@@ -119,5 +119,7 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         RuntimeError: If a loop is running on this thread already.
         ValueError: If ``main`` is not a coroutine.
     """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("carboy.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
