@@ -20,6 +20,8 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask.sessions import SessionMixin
     from werkzeug.routing import MapAdapter
 
@@ -57,6 +59,8 @@ def _lazy_request_context() -> type:
         """``flask.ctx.RequestContext``, whose URL adapter and session are made when asked for."""
 
         _adapter: Any = _ABSENT
+        #: The session interface's method when the context was pushed.
+        _open_session: Callable[[Flask, Any], SessionMixin | None] | None = None
         _opened_session: SessionMixin | None = None
 
         @property
@@ -78,11 +82,11 @@ def _lazy_request_context() -> type:
         def _session(self) -> SessionMixin:  # type: ignore[override]
             """The session, opened as ``RequestContext.push`` does."""
             if self._opened_session is None:
-                interface = self.app.session_interface
-                session = interface.open_session(self.app, self.request)
-                self._opened_session = (
-                    interface.make_null_session(self.app) if session is None else session
-                )
+                open_session = self._open_session or self.app.session_interface.open_session
+                session = open_session(self.app, self.request)
+                if session is None:
+                    session = self.app.session_interface.make_null_session(self.app)
+                self._opened_session = session
             return self._opened_session
 
         @_session.setter

@@ -149,6 +149,10 @@ impl ContextParts {
         attributes.set_item(intern!(py, "request"), request)?;
         attributes.set_item(intern!(py, "flashes"), py.None())?;
         attributes.set_item(intern!(py, "_after_request_functions"), PyList::empty(py))?;
+        // As Flask would open it now: the interface may be another when the session is needed.
+        let interface = application.getattr(intern!(py, "session_interface"))?;
+        let open_session = interface.getattr(intern!(py, "open_session"))?;
+        attributes.set_item(intern!(py, "_open_session"), open_session)?;
         let request_context = instance_with(self.request_context_class.bind(py), &attributes)?;
         let request_token = self
             .request_variable

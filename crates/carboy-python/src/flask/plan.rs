@@ -188,7 +188,9 @@ impl DispatchPlan {
         let attributes = application
             .getattr(intern!(py, "__dict__"))?
             .cast_into::<PyDict>()?;
-        Ok(flask.responses.runs_only_flask(&application, value)?
+        Ok(!flask.has_replaced_method(py, &attributes)?
+            && !flask.has_own_class(&application)?
+            && ResponseParts::runs_only_flask(value)?
             && !context
                 .getattr(intern!(py, "_after_request_functions"))?
                 .is_truthy()?

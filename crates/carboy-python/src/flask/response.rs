@@ -48,14 +48,7 @@ impl ResponseParts {
 
     /// Whether Flask makes a response of a view's return value without running any code of
     /// the application: no generator, no callable, no class of its own.
-    pub(crate) fn runs_only_flask(
-        &self,
-        application: &Bound<'_, PyAny>,
-        value: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        if !self.are_flasks_own(application)? {
-            return Ok(false);
-        }
+    pub(crate) fn runs_only_flask(value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let body = match value.cast_exact::<PyTuple>() {
             Ok(parts) if !parts.is_empty() => parts.get_item(0)?,
             _ => value.clone(),

@@ -126,7 +126,11 @@ pub(crate) fn deliver_complete(
     }
     let (head, mut responder) = start_response.get().take();
     let head = head.ok_or_else(missing_head)?;
-    responder.send_whole(head, Bytes::from(content));
+    if content.is_empty() {
+        responder.send_without_content(head);
+    } else {
+        responder.send_whole(head, Bytes::from(content));
+    }
     Ok(())
 }
 
