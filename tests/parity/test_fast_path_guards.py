@@ -233,7 +233,8 @@ class OwnResponse(flask.Response):
 
 
 def own_session_method(app: Flask, trace: Trace) -> None:
-    interface = app.session_interface
+    # Flask's default is one object for all apps.
+    interface = app.session_interface = SecureCookieSessionInterface()
     interface.open_session = noted(  # type: ignore[method-assign]
         trace, interface.open_session, "open_session"
     )

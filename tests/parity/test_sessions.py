@@ -189,6 +189,7 @@ def test_an_interface_of_the_apps_own_is_asked_in_flasks_order() -> None:
 def test_a_method_that_was_put_on_the_stock_interface_is_called() -> None:
     def build(trace: Trace) -> Flask:
         app = build_with_session(trace)
+        app.session_interface = SecureCookieSessionInterface()
         original = app.session_interface.save_session
 
         def save(*arguments):

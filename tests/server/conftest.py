@@ -1,8 +1,30 @@
-"""Lets these tests import what all tests share."""
+"""Apps that are served by `carboy run` in a process of its own."""
 
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 _TESTS = str(Path(__file__).resolve().parents[1])
 if _TESTS not in sys.path:
     sys.path.append(_TESTS)
+
+from support.server_process import ServerProcess  # noqa: E402
+
+Serve = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Writes app.py and serves it; what was started is stopped at the end."""
+    with ExitStack() as stack:
+
+        def start(source: str, *arguments: str, **settings: object) -> ServerProcess:
+            (tmp_path / "app.py").write_text(textwrap.dedent(source))
+            process = ServerProcess(tmp_path, "app:app", *arguments, **settings)  # type: ignore[arg-type]
+            return stack.enter_context(process)
+
+        yield start

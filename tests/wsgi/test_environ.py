@@ -16,9 +16,7 @@ def show(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         key: value if isinstance(value, (str, int, bool, tuple)) else type(value).__name__
         for key, value in environ.items()
     }
-    wrong = [
-        key for key, value in environ.items() if "." not in key and type(value) is not str
-    ]
+    wrong = [key for key, value in environ.items() if "." not in key and type(value) is not str]
     shown["wrong types"] = wrong
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(shown).encode()]

@@ -1,6 +1,7 @@
 """`wsgi.input`: reading, line by line, by size, while it arrives, and when it breaks off."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import threading
@@ -140,13 +141,16 @@ READS: dict[str, Callable[[], Any]] = {
 def test_a_body_that_breaks_off_is_never_taken_for_a_whole_one(
     colour: str, read: str, framing: str, length: int
 ) -> None:
-    if length > 100 and read in ("read by size",):
+    if length > 100 and read == "read by size":
         pytest.skip("slow, and no other path")
     results: list[Any] = []
     app = collecting_app(colour, READS[read], results)
 
     with Live(app) as live, live.connect() as connection:
-        head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        head = (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n"
+        )
         part = b"a=" + b"1" * (length // 2)
         if framing == "length":
             connection.send(head + b"Content-Length: %d\r\n\r\n" % length + part)
@@ -161,10 +165,8 @@ def test_a_body_that_breaks_off_is_never_taken_for_a_whole_one(
             assert answer.status in (400, 500), answer
         else:
             connection.socket.shutdown(1)
-            try:
+            with contextlib.suppress(ConnectionError):
                 assert connection.read_response().status == 400
-            except ConnectionError:
-                pass
 
     assert all(isinstance(result, ClientDisconnected) for result in results), results
 

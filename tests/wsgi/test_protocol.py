@@ -364,7 +364,9 @@ def test_a_length_that_the_application_states_is_kept(parts: list[bytes]) -> Non
 @pytest.mark.parametrize("parts", [[b"123"], [b"123", b"45678"], [b"12345678"]])
 def test_a_body_of_another_length_than_stated_never_looks_whole(parts: list[bytes]) -> None:
     with Live(respond(iter(parts), [("Content-Length", "5")])) as live, live.connect() as c:
-        c.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        c.send(
+            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
         try:
             answer = c.read_response()
         except ConnectionError:
