@@ -38,14 +38,25 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def run(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a test's coroutine, and let what serves its connections come to its end."""
+
     async def bounded() -> Any:
         async with asyncio.timeout(20):
-            return await main()
+            result = await main()
+            await asyncio.gather(*_serving)
+            _serving.clear()
+            return result
 
     return carboy.run(bounded())
 
 
+_serving: list[asyncio.Task[Any]] = []
+
+
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    _serving.append(task)
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
