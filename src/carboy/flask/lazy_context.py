@@ -64,7 +64,7 @@ def _lazy_request_context() -> type:
         _opened_session: SessionMixin | None = None
 
         @property
-        def url_adapter(self) -> MapAdapter | None:  # type: ignore[override]
+        def url_adapter(self) -> MapAdapter | None:
             """The adapter for building URLs, as ``Flask.create_url_adapter`` makes it."""
             if self._adapter is _ABSENT:
                 try:
@@ -79,7 +79,7 @@ def _lazy_request_context() -> type:
             self._adapter = adapter
 
         @property
-        def _session(self) -> SessionMixin:  # type: ignore[override]
+        def _session(self) -> SessionMixin:
             """The session, opened as ``RequestContext.push`` does."""
             if self._opened_session is None:
                 open_session = self._open_session or self.app.session_interface.open_session
