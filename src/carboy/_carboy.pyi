@@ -20,10 +20,11 @@ __all__ = [
     "StartResponse",
     "TimerHandle",
     "WorkerPool",
+    "add_home_loop",
     "await_on_loop",
     "awaits",
     "raise_descriptor_limit",
-    "set_home_loop",
+    "remove_home_loop",
 ]
 
 _T = TypeVar("_T")
@@ -157,7 +158,10 @@ class Slot:
 
 @final
 class WorkerPool:
-    def __new__(cls, limit: int, shares_threads: bool) -> Self: ...
+    def __new__(
+        cls, event_loop: NativeEventLoop, limit: int, shares_threads: bool
+    ) -> Self: ...
+    def wait_idle(self, timeout: float) -> bool: ...
     def supervise(self) -> None: ...
     def work(self, id: int) -> None: ...  # noqa: A002 - The name of the native parameter.
     def stop(self) -> None: ...
@@ -166,9 +170,10 @@ class WorkerPool:
     @property
     def queued_jobs(self) -> int: ...
 
+def add_home_loop(event_loop: NativeEventLoop) -> None: ...
 def await_on_loop(awaitable: Awaitable[_T]) -> _T: ...
 def awaits() -> int: ...
-def set_home_loop(event_loop: NativeEventLoop | None) -> None: ...
+def remove_home_loop(event_loop: NativeEventLoop) -> None: ...
 
 # WSGI
 

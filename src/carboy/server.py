@@ -12,7 +12,13 @@ import threading
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carboy._carboy import NativeServer, WorkerPool, raise_descriptor_limit, set_home_loop
+from carboy._carboy import (
+    NativeServer,
+    WorkerPool,
+    add_home_loop,
+    raise_descriptor_limit,
+    remove_home_loop,
+)
 from carboy.event_loop import EventLoop, new_event_loop
 from carboy.flask import patch
 from carboy.log import logger
@@ -116,10 +122,11 @@ class Server:
     def __init__(self, application: WSGIApplication, config: ServerConfig, loop: EventLoop) -> None:
         self._config = config
         self._loop = loop
-        self._workers = WorkerPool(config.threads, config.share_threads)
+        self._workers = WorkerPool(loop, config.threads, config.share_threads)
         self._native = NativeServer(application, loop, self._workers)
         self._native.configure(access_log=config.access_log, **asdict(config.limits))
         self._ended: asyncio.Future[int] | None = None
+        self._finishing: asyncio.Task[None] | None = None
         self._forced = False
 
     def bind(self) -> list[Address]:
@@ -142,12 +149,22 @@ class Server:
         )
         supervisor.start()
         patch.install()
-        set_home_loop(self._loop)
+        add_home_loop(self._loop)
         self._native.start(self._set_ended)
 
     def _set_ended(self, outcome: int | Exception) -> None:
+        # A worker may be behind its answer still: in a body's close(), in a teardown.
+        self._finishing = self._loop.create_task(self._finish(outcome))
+
+    async def _finish(self, outcome: int | Exception) -> None:
+        drain_timeout = self._config.limits.drain_timeout
+        deadline = self._loop.time() + (30.0 if drain_timeout is None else drain_timeout)
+        idle = self._workers.wait_idle(0)
+        while not (idle or self._forced) and self._loop.time() < deadline:
+            # In slices, so that a second signal gets through.
+            idle = await asyncio.to_thread(self._workers.wait_idle, 0.1)
         self._workers.stop()
-        set_home_loop(None)
+        remove_home_loop(self._loop)
         patch.uninstall()
         assert self._ended is not None
         if self._ended.done():

@@ -19,7 +19,7 @@ import werkzeug.test
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from carboy._carboy import set_home_loop
+from carboy._carboy import add_home_loop, remove_home_loop
 from carboy.flask import patch
 from carboy.testing import takeover
 from carboy.testing.background_loop import shared_background_loop
@@ -138,11 +138,11 @@ class InProcess(_Implementation):
     @contextlib.contextmanager
     def serving(self, app: Flask) -> Iterator[None]:
         patch.install()
-        set_home_loop(shared_background_loop().loop)
+        add_home_loop(shared_background_loop().loop)
         try:
             yield
         finally:
-            set_home_loop(None)
+            remove_home_loop(shared_background_loop().loop)
             patch.uninstall()
 
     def serve(self, app: Flask, request: Request) -> Outcome:

@@ -95,7 +95,8 @@ impl<H: Host> Driver<H> {
     /// Sleeps until the earliest timer; `Ready` when its time has come meanwhile.
     fn poll_sleep(&mut self, earliest_seconds: f64, context: &mut Context<'_>) -> Poll<()> {
         if self.armed_seconds != Some(earliest_seconds) {
-            let delay = (earliest_seconds - monotonic_seconds()).clamp(0.0, LONGEST_SLEEP_SECONDS);
+            let delay = (earliest_seconds - monotonic_seconds()).max(0.0);
+            let delay = delay.min(LONGEST_SLEEP_SECONDS);
             self.sleep
                 .as_mut()
                 .reset(Instant::now() + Duration::from_secs_f64(delay));

@@ -131,6 +131,7 @@ impl<C: Callback> EventLoop<C> {
     pub fn try_for_each(&self, mut visit: impl FnMut(&C)) {
         if let Ok(queues) = self.queues.try_lock() {
             queues.ready.iter().for_each(&mut visit);
+            queues.timers.for_each(&mut visit);
             queues.poller.for_each(&mut visit);
         }
     }

@@ -61,7 +61,15 @@ impl<C> Default for TimerHeap<C> {
 
 impl<C: Callback> TimerHeap<C> {
     /// Adds a callback for a time in seconds of the monotonic clock.
+    ///
+    /// A time that is not a number is due at once, as it is in asyncio, where it is not
+    /// later than any other.
     pub fn push(&mut self, when_seconds: f64, callback: C) {
+        let when_seconds = if when_seconds.is_nan() {
+            f64::NEG_INFINITY
+        } else {
+            when_seconds
+        };
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.timers.push(Timer {
@@ -116,6 +124,11 @@ impl<C: Callback> TimerHeap<C> {
         self.timers.drain().map(|timer| timer.callback).collect()
     }
 
+    /// Passes each timer's callback to `visit`, in no order.
+    pub fn for_each(&self, mut visit: impl FnMut(&C)) {
+        self.timers.iter().for_each(|timer| visit(&timer.callback));
+    }
+
     /// The number of timers, cancelled ones included.
     pub fn len(&self) -> usize {
         self.timers.len()
@@ -160,6 +173,20 @@ mod tests {
             .map(|callback| callback.0)
             .collect();
         assert_eq!(order, ["negative", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn takes_what_is_not_a_number_for_due() {
+        let mut heap = TimerHeap::default();
+        heap.push(f64::INFINITY, named("never"));
+        heap.push(f64::NAN, named("now"));
+        heap.push(-f64::NAN, named("now, too"));
+        assert_eq!(heap.pop_due(0.0).map(|callback| callback.0), Some("now"));
+        assert_eq!(
+            heap.pop_due(0.0).map(|callback| callback.0),
+            Some("now, too")
+        );
+        assert!(heap.pop_due(1e300).is_none());
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod carboy_module {
     #[pymodule_export]
     use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};
     #[pymodule_export]
-    use super::worker::{Slot, WorkerPool, await_on_loop, awaits, set_home_loop};
+    use super::worker::{Slot, WorkerPool, add_home_loop, await_on_loop, awaits, remove_home_loop};
     #[pymodule_export]
     use super::wsgi::{InputStream, StartResponse};
 }

@@ -39,6 +39,8 @@ imported! {
     flask_class = "flask" . "Flask";
     /// What the guards of the loop's path compare with.
     request_path_parts = "carboy.flask.pristine" . "request_path_parts";
+    is_plain_request_class = "carboy.flask.pristine" . "is_plain_request_class";
+    are_plain_response_classes = "carboy.flask.pristine" . "are_plain_response_classes";
     has_own_converter = "carboy.flask.pristine" . "has_own_converter";
     rule_facts = "carboy.flask.pristine" . "rule_facts";
     is_complete_response = "carboy.flask.pristine" . "is_complete_response";

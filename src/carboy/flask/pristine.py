@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import werkzeug
+from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.routing import Map, Rule, converters
 from werkzeug.wrappers import Request, Response
@@ -46,7 +48,7 @@ REQUEST_PATH_SIGNALS = (
     flask.request_tearing_down,
 )
 
-_OWN_SOURCE = str(Path(flask.__file__).parent)
+_OWN_SOURCES = (str(Path(flask.__file__).parent), str(Path(werkzeug.__file__).parent))
 
 _OWN_RESPONSES = (flask.Response, Response)
 
@@ -72,15 +74,15 @@ def _own_method(name: str) -> object:
         return None if method is None else object()
     # Flask 3.2 wraps its own methods for subclasses with the signatures of 3.1.
     code = inspect.unwrap(method).__code__
-    return method if code.co_filename.startswith(_OWN_SOURCE) else object()
+    return method if code.co_filename.startswith(_OWN_SOURCES) else object()
 
 
 def request_path_parts() -> tuple[object, ...]:
     """Give the native dispatch what it compares with.
 
     Returns:
-        The methods by name, the signals' receivers, the session interface's class, the
-        constructor of requests, and the class of ``g``.
+        The methods by name, the signals' receivers, the session interface's class, and
+        the class of ``g``.
     """
     methods = [(name, _own_method(name)) for name in REQUEST_PATH_METHODS]
     receivers = [signal.receivers for signal in REQUEST_PATH_SIGNALS]
@@ -88,8 +90,40 @@ def request_path_parts() -> tuple[object, ...]:
         methods,
         receivers,
         SecureCookieSessionInterface,
-        Request.__init__,
         flask.ctx._AppCtxGlobals,
+    )
+
+
+def _is_installed(class_: type, name: str) -> bool:
+    """Whether a method of a class is the one that Flask's or Werkzeug's files define."""
+    method = inspect.getattr_static(class_, name, None)
+    method = getattr(method, "__func__", method)
+    code = getattr(method, "__code__", None)
+    return code is None or code.co_filename.startswith(_OWN_SOURCES)
+
+
+def is_plain_request_class(class_: type) -> bool:
+    """Whether requests of a class are made, checked and closed by Werkzeug's own code."""
+    return (
+        issubclass(class_, flask.Request)
+        and class_.trusted_hosts is None
+        and class_.__new__ is object.__new__
+        and class_.__setattr__ is object.__setattr__
+        and class_.__init__ is Request.__init__
+        and class_.close is Request.close
+        and _is_installed(class_, "__init__")
+        and _is_installed(class_, "close")
+    )
+
+
+def are_plain_response_classes() -> bool:
+    """Whether Flask's response class and JSON provider are as they were installed."""
+    response_class, provider_class = flask.Response, DefaultJSONProvider
+    return (
+        response_class.default_mimetype == "text/html"
+        and response_class.default_status == 200
+        and all(_is_installed(response_class, name) for name in dir(response_class))
+        and all(_is_installed(provider_class, name) for name in dir(provider_class))
     )
 
 

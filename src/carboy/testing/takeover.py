@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import werkzeug.test
 from flask import Flask
 
-from carboy._carboy import InProcessDispatcher, awaits, set_home_loop
+from carboy._carboy import InProcessDispatcher, awaits, add_home_loop
 from carboy.flask import patch, pipeline
 from carboy.testing.background_loop import shared_background_loop
 
@@ -85,7 +85,7 @@ def install() -> None:
         return
     _installed = True
     patch.install()
-    set_home_loop(shared_background_loop().loop)
+    add_home_loop(shared_background_loop().loop)
     werkzeug.test.run_wsgi_app = run_wsgi_app
 
 

@@ -88,7 +88,9 @@ impl HandleState {
             return Ok(());
         };
         let context = call.context.bind(py);
-        context::enter(context)?;
+        if let Err(error) = context::enter(context) {
+            return self.report(py, &call, error, handle);
+        }
         let arguments = call.arguments.bind(py);
         let result = if arguments.is_empty() {
             call.callback.call0(py)

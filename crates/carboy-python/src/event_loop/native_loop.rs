@@ -386,7 +386,7 @@ impl NativeEventLoop {
         let failure = Rc::new(RefCell::new(None));
         let host = PythonHost::new(slf.clone().unbind(), Rc::clone(&failure));
         let queues = Arc::clone(&this.queues);
-        this.running.store(true, Ordering::Release);
+        let _running = RunningGuard::new(this);
         let result = {
             let _driving = thread_state::DrivingGuard::new(py);
             runtime.block_on(async move {
@@ -394,8 +394,6 @@ impl NativeEventLoop {
                 Ok::<(), std::io::Error>(())
             })
         };
-        this.running.store(false, Ordering::Release);
-        this.stop_requested.store(false, Ordering::Release);
         // Tasks of the server and the client that are left end with their runtime.
         drop(runtime);
         result?;
@@ -418,6 +416,23 @@ impl NativeEventLoop {
     fn __clear__(&self) {
         let callbacks = self.queues.take_all();
         drop(callbacks);
+    }
+}
+
+/// Marks a loop as running, however the run ends.
+struct RunningGuard<'a>(&'a NativeEventLoop);
+
+impl<'a> RunningGuard<'a> {
+    fn new(event_loop: &'a NativeEventLoop) -> Self {
+        event_loop.running.store(true, Ordering::Release);
+        Self(event_loop)
+    }
+}
+
+impl Drop for RunningGuard<'_> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+        self.0.stop_requested.store(false, Ordering::Release);
     }
 }
 

@@ -93,6 +93,22 @@ pub(crate) fn start_on_loop_thread(
 }
 
 impl Exchange {
+    fn try_to_finish(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(flask_context) = self.flask_context(py) else {
+            return Err(PyRuntimeError::new_err("finish() before begin()"));
+        };
+        let flask_context = flask_context.bind(py);
+        if !self
+            .plan
+            .may_finish_on_loop(py, flask_context, &self.route, &value)?
+        {
+            self.finish_elsewhere(py, "value", value.unbind());
+        } else if !self.finish_natively(py, &value)? {
+            self.finish_here(py, &value)?;
+        }
+        Ok(())
+    }
+
     fn take_sink(&self) -> Option<Sink> {
         self.sink
             .lock()
@@ -141,7 +157,9 @@ impl Exchange {
         if let Some(Sink::Connection(mut responder, _)) = self.take_sink() {
             responder.send_whole(head, content);
         }
-        contexts.pop(py, pushed, self.environ.bind(py))?;
+        if let Err(error) = contexts.pop(py, pushed, self.environ.bind(py)) {
+            error.write_unraisable(py, None);
+        }
         Ok(true)
     }
 
@@ -272,6 +290,16 @@ fn finish_on_worker(
     }
 }
 
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // A caller must not wait for ever. A connection's responder answers when dropped.
+        if let Some(Sink::Caller(slot)) = self.take_sink() {
+            let error = PyRuntimeError::new_err("the request was given up");
+            slot.get().settle(Err(error));
+        }
+    }
+}
+
 #[pymethods]
 impl Exchange {
     /// Pushes Flask's context and calls the view. Returns what is to be awaited.
@@ -302,21 +330,10 @@ impl Exchange {
     }
 
     /// Answers with what the view returned.
-    fn finish(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(flask_context) = self.flask_context(py) else {
-            return Err(PyRuntimeError::new_err("finish() before begin()"));
-        };
-        if self
-            .plan
-            .may_finish_on_loop(py, flask_context.bind(py), &self.route, &value)?
-        {
-            if self.finish_natively(py, &value)? {
-                return Ok(());
-            }
-            self.finish_here(py, &value)
-        } else {
-            self.finish_elsewhere(py, "value", value.unbind());
-            Ok(())
+    fn finish(&self, py: Python<'_>, value: Bound<'_, PyAny>) {
+        if let Err(error) = self.try_to_finish(py, value) {
+            // Not the view's failure, but it must not lose the request.
+            self.finish_elsewhere(py, "unhandled", error.into_value(py).into_any());
         }
     }
 

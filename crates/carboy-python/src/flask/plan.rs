@@ -1,6 +1,7 @@
 //! What carboy knows of an application: made once, checked per request.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyReferenceError;
 use pyo3::intern;
@@ -40,7 +41,8 @@ struct FlaskParts {
     /// The receivers of the signals on a request's way; each signal keeps its dict for life.
     receivers: Vec<Py<PyDict>>,
     session_interface_class: Py<PyAny>,
-    request_constructor: Py<PyAny>,
+    /// The address and the version tag of the request class that was found plain last.
+    plain_request_class: Mutex<Option<(usize, u32)>>,
     globals_class: Py<PyAny>,
     routes: RouteCache,
     contexts: Option<ContextParts>,
@@ -54,15 +56,14 @@ impl DispatchPlan {
         let flask_class = names::flask_class(py)?;
         let flask = if application.is_instance(flask_class)? {
             let parts = names::request_path_parts(py)?.call0()?;
-            let (methods, receivers, session_interface_class, request_constructor, globals_class) =
-                parts.extract()?;
+            let (methods, receivers, session_interface_class, globals_class) = parts.extract()?;
             Some(FlaskParts {
                 class: application.get_type().unbind(),
                 compared_tag: AtomicU32::new(0),
                 methods,
                 receivers,
                 session_interface_class,
-                request_constructor,
+                plain_request_class: Mutex::new(None),
                 globals_class,
                 routes: RouteCache::default(),
                 contexts: ContextParts::new(py)?,
@@ -232,6 +233,34 @@ impl FlaskParts {
             .any(|receivers| !receivers.bind(py).is_empty())
     }
 
+    /// Whether requests of this class are made, checked and closed by Werkzeug's own code.
+    fn is_plain_request_class(&self, class: &Bound<'_, PyType>) -> PyResult<bool> {
+        let tag = version_tag(class);
+        let address = class.as_ptr().addr();
+        let known = self
+            .plain_request_class
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if tag != 0 && *known == Some((address, tag)) {
+            return Ok(true);
+        }
+        drop(known);
+        if !names::is_plain_request_class(class.py())?
+            .call1((class,))?
+            .is_truthy()?
+        {
+            return Ok(false);
+        }
+        // The look-ups have given the class a tag. Tags are never used again for another
+        // class, so that the address needs no reference to stay valid.
+        let known = Some((address, version_tag(class)));
+        *self
+            .plain_request_class
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(true)
+    }
+
     fn has_own_class(&self, application: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = application.py();
         let session_interface = application.getattr(intern!(py, "session_interface"))?;
@@ -252,8 +281,7 @@ impl FlaskParts {
             return Ok(true);
         }
         let request_class = application.getattr(intern!(py, "request_class"))?;
-        let constructor = request_class.getattr(intern!(py, "__init__"))?;
-        Ok(!constructor.is(&self.request_constructor))
+        Ok(!self.is_plain_request_class(request_class.cast::<PyType>()?)?)
     }
 }
 

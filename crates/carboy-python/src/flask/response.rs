@@ -26,14 +26,17 @@ impl ResponseParts {
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let response_class = names::response_class(py)?.cast::<PyType>()?;
         let json_provider_class = names::json_provider_class(py)?.cast::<PyType>()?;
-        // A look-up makes CPython give the class a tag if it has none.
-        response_class.getattr(intern!(py, "default_mimetype"))?;
-        json_provider_class.getattr(intern!(py, "dumps"))?;
+        // The look-ups make CPython give the classes a tag if they have none. Classes that
+        // somebody has changed before get none here, which is equal to none that they have.
+        let are_plain = names::are_plain_response_classes(py)?
+            .call0()?
+            .is_truthy()?;
+        let tag = |class| if are_plain { version_tag(class) } else { 0 };
         Ok(Self {
             response_class: response_class.clone().unbind(),
-            response_class_tag: version_tag(response_class),
+            response_class_tag: tag(response_class),
             json_provider_class: json_provider_class.clone().unbind(),
-            json_provider_class_tag: version_tag(json_provider_class),
+            json_provider_class_tag: tag(json_provider_class),
         })
     }
 
@@ -43,7 +46,11 @@ impl ResponseParts {
         let response_class = application.getattr(intern!(py, "response_class"))?;
         let provider = application.getattr(intern!(py, "json"))?;
         Ok(response_class.is(&self.response_class)
-            && provider.get_type().is(&self.json_provider_class))
+            && provider.get_type().is(&self.json_provider_class)
+            && self.response_class_tag != 0
+            && version_tag(self.response_class.bind(py)) == self.response_class_tag
+            && self.json_provider_class_tag != 0
+            && version_tag(self.json_provider_class.bind(py)) == self.json_provider_class_tag)
     }
 
     /// Whether Flask makes a response of a view's return value without running any code of
@@ -73,13 +80,7 @@ impl ResponseParts {
         application: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<Option<(Head, Bytes)>> {
-        let py = application.py();
-        if !application
-            .getattr(intern!(py, "response_class"))?
-            .is(&self.response_class)
-            || self.response_class_tag == 0
-            || version_tag(self.response_class.bind(py)) != self.response_class_tag
-        {
+        if !self.are_flasks_own(application)? {
             return Ok(None);
         }
         if let Ok(text) = value.cast_exact::<PyString>() {
@@ -92,24 +93,17 @@ impl ResponseParts {
             return Ok(Some(html(Bytes::copy_from_slice(content.as_bytes()))));
         }
         if value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() {
-            return self.convert_json(application, value);
+            return Self::convert_json(application, value);
         }
         Ok(None)
     }
 
     fn convert_json(
-        &self,
         application: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<Option<(Head, Bytes)>> {
         let py = application.py();
         let provider = application.getattr(intern!(py, "json"))?;
-        let is_own = provider.get_type().is(&self.json_provider_class)
-            && self.json_provider_class_tag != 0
-            && version_tag(self.json_provider_class.bind(py)) == self.json_provider_class_tag;
-        if !is_own {
-            return Ok(None);
-        }
         let Some(encode) = names::json_encoder(py)?
             .call1((application, &provider))?
             .into_option()
@@ -121,8 +115,11 @@ impl ResponseParts {
             return Ok(None);
         };
         let text = text.cast_into::<PyString>()?;
-        let mut content = Vec::with_capacity(text.to_str()?.len() + 1);
-        content.extend_from_slice(text.to_str()?.as_bytes());
+        let Ok(text) = text.to_str() else {
+            return Ok(None);
+        };
+        let mut content = Vec::with_capacity(text.len() + 1);
+        content.extend_from_slice(text.as_bytes());
         content.push(b'\n');
         Ok(Some(with_type(
             HeaderValue::from_static("application/json"),

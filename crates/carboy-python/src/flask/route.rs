@@ -39,10 +39,13 @@ fn is_usual_host(host: &[u8]) -> bool {
         Some(colon) => (&host[..colon], &host[colon + 1..]),
         None => (host, &b"80"[..]),
     };
-    !name.is_empty()
-        && name
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    let is_usual_label = |label: &[u8]| {
+        (1..=63).contains(&label.len())
+            && label
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    };
+    name.split(|byte| *byte == b'.').all(is_usual_label)
         && (1..=5).contains(&port.len())
         && port.iter().all(u8::is_ascii_digit)
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyString};
 
 use crate::event_loop::NativeEventLoop;
+use crate::ffi::thread_state;
 use crate::flask::{DispatchPlan, Route, RouteQuery, Sink, start_on_loop_thread};
 use crate::worker::{Slot, post_to_loop, wait_for_loop};
 
@@ -61,6 +62,10 @@ impl InProcessDispatcher {
         event_loop: &Bound<'_, NativeEventLoop>,
         environ: &Bound<'_, PyDict>,
     ) -> PyResult<Option<Py<PyAny>>> {
+        // On the loop's own thread, inside a view, nothing may wait for the loop.
+        if thread_state::is_driving() {
+            return Ok(None);
+        }
         let Some(route) = self.route(environ)? else {
             return Ok(None);
         };

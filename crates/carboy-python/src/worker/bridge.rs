@@ -5,37 +5,53 @@
 //! caller leaves it for that while.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyTuple};
 
 use super::slot::Slot;
-use super::thread::{current_input, current_worker, wait_at_bridge};
+use super::thread::{current_input, current_worker, current_worker_loop, wait_at_bridge};
 use crate::event_loop::{Deferred, NativeEventLoop, start_task};
 use crate::ffi::{context, thread_state};
 use crate::names;
 
-/// The loop that serves requests in this process, for threads that the application itself
-/// has started.
-static HOME_LOOP: Mutex<Option<Py<NativeEventLoop>>> = Mutex::new(None);
+/// The loops that serve requests in this process, for threads that the application itself
+/// has started; the last one is theirs. A worker's loop is that of its server.
+static HOME_LOOPS: Mutex<Vec<Py<NativeEventLoop>>> = Mutex::new(Vec::new());
 
 /// How many awaitables have crossed the bridge.
 static AWAITS: AtomicU64 = AtomicU64::new(0);
 
-/// Sets or unsets the loop on which awaitables of sync code run.
+fn home_loops() -> MutexGuard<'static, Vec<Py<NativeEventLoop>>> {
+    HOME_LOOPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds a loop on which awaitables of sync code may run.
 #[pyfunction]
-pub(crate) fn set_home_loop(event_loop: Option<Py<NativeEventLoop>>) {
-    let mut home = HOME_LOOP.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = std::mem::replace(&mut *home, event_loop);
-    drop(home);
-    drop(before);
+pub(crate) fn add_home_loop(event_loop: Py<NativeEventLoop>) {
+    home_loops().push(event_loop);
+}
+
+/// Removes a loop that was added.
+#[pyfunction]
+pub(crate) fn remove_home_loop(event_loop: &Bound<'_, NativeEventLoop>) {
+    let removed = {
+        let mut loops = home_loops();
+        let position = loops.iter().rposition(|known| known.is(event_loop));
+        position.map(|position| loops.remove(position))
+    };
+    drop(removed);
 }
 
 fn home_loop(py: Python<'_>) -> Option<Bound<'_, NativeEventLoop>> {
-    let home = HOME_LOOP.lock().unwrap_or_else(PoisonError::into_inner);
-    home.as_ref().map(|event_loop| event_loop.bind(py).clone())
+    if let Some(event_loop) = current_worker_loop(py) {
+        return Some(event_loop.into_bound(py));
+    }
+    home_loops()
+        .last()
+        .map(|event_loop| event_loop.bind(py).clone())
 }
 
 /// How many awaitables have crossed the bridge since the process began.
@@ -113,10 +129,7 @@ pub(crate) fn wait_for_loop(
     let was_entered = context::exit(&context).is_ok();
     let waited = post(&slot, &context).and_then(|()| match &worker {
         Some((pool, id)) => wait_at_bridge(py, pool, *id, slot.get().id),
-        None => {
-            slot.get().wait_foreign(py);
-            Ok(())
-        }
+        None => slot.get().wait_foreign(py),
     });
     if was_entered {
         context::enter(&context)?;

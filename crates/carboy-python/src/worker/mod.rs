@@ -10,7 +10,9 @@ mod pool;
 mod slot;
 mod thread;
 
-pub(crate) use bridge::{await_on_loop, awaits, post_to_loop, set_home_loop, wait_for_loop};
+pub(crate) use bridge::{
+    add_home_loop, await_on_loop, awaits, post_to_loop, remove_home_loop, wait_for_loop,
+};
 pub(crate) use pool::Pool;
 pub(crate) use slot::Slot;
 pub(crate) use thread::{WorkerPool, with_request_input};

@@ -56,8 +56,15 @@ struct State {
     idle: Vec<WorkerId>,
     at_bridge: Vec<WorkerId>,
     jobs_begun: u64,
+    jobs_ended: u64,
     workers_ended: usize,
     stopping: bool,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.jobs_begun == self.jobs_ended
+    }
 }
 
 /// What an idle worker is to do next.
@@ -84,6 +91,8 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// Wakes the thread that starts workers.
     growth: Condvar,
+    /// Wakes who waits for the end of all jobs.
+    idle: Condvar,
     /// The most threads there may be.
     limit: usize,
     /// Whether a thread may hold several requests once the limit is reached.
@@ -95,6 +104,7 @@ impl Pool {
         Self {
             state: Mutex::default(),
             growth: Condvar::new(),
+            idle: Condvar::new(),
             limit,
             shares_threads,
         }
@@ -238,6 +248,24 @@ impl Pool {
         for worker in &state.workers {
             worker.wake.notify_all();
         }
+    }
+
+    /// Notes that a job has ended.
+    pub(crate) fn job_ended(&self) {
+        let mut state = self.state();
+        state.jobs_ended += 1;
+        if state.is_idle() {
+            self.idle.notify_all();
+        }
+    }
+
+    /// Waits until no job is queued or runs; says whether that came about in time.
+    pub(crate) fn wait_idle(&self, timeout: Duration) -> bool {
+        let (state, _) = self
+            .idle
+            .wait_timeout_while(self.state(), timeout, |state| !state.is_idle())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.is_idle()
     }
 
     /// Notes that a worker's thread has ended.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -9,6 +10,9 @@ use pyo3::prelude::*;
 use super::pool::{Pool, SlotId, WorkerId};
 use crate::attach::detached;
 use crate::event_loop::NativeEventLoop;
+
+/// How often a thread that waits looks whether a signal has arrived.
+const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A result that a thread waits for. The loop's side resolves it exactly once.
 #[pyclass(frozen, module = "carboy._carboy")]
@@ -44,16 +48,25 @@ impl Slot {
     }
 
     /// Waits on a thread that is not of a pool.
-    pub(crate) fn wait_foreign(&self, py: Python<'_>) {
-        detached(py, || {
-            let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-            while outcome.is_none() {
-                outcome = self
+    ///
+    /// # Errors
+    ///
+    /// What a signal's handler raises meanwhile: Ctrl-C ends the wait.
+    pub(crate) fn wait_foreign(&self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            let is_settled = detached(py, || {
+                let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+                let (outcome, _) = self
                     .foreign
-                    .wait(outcome)
+                    .wait_timeout_while(outcome, SIGNAL_CHECK_INTERVAL, |outcome| outcome.is_none())
                     .unwrap_or_else(PoisonError::into_inner);
+                outcome.is_some()
+            });
+            if is_settled {
+                return Ok(());
             }
-        });
+            py.check_signals()?;
+        }
     }
 
     /// Takes the outcome, after the wait.

@@ -9,18 +9,22 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::pool::{BridgeWait, Duty, Job, Pool, SlotId, WorkerId};
 use crate::attach::detached;
+use crate::event_loop::NativeEventLoop;
 use crate::names;
 use crate::wsgi::InputStream;
 
 struct WorkerThread {
     pool: Arc<Pool>,
+    /// The loop of the server that the pool works for.
+    event_loop: Py<NativeEventLoop>,
     id: WorkerId,
     /// Stacks that wait at a bridge while another stack of the thread runs.
     parked_stacks: HashMap<SlotId, Py<PyAny>>,
@@ -44,6 +48,11 @@ fn with_worker<T>(use_it: impl FnOnce(&mut WorkerThread) -> T) -> Option<T> {
 /// The pool and the name of this thread's worker, if it is one.
 pub(super) fn current_worker() -> Option<(Arc<Pool>, WorkerId)> {
     with_worker(|worker| (Arc::clone(&worker.pool), worker.id))
+}
+
+/// The loop that this thread's worker works for.
+pub(super) fn current_worker_loop(py: Python<'_>) -> Option<Py<NativeEventLoop>> {
+    with_worker(|worker| worker.event_loop.clone_ref(py))
 }
 
 /// The body of the request that this stack serves.
@@ -138,7 +147,10 @@ fn work_on_new_stack(py: Python<'_>) -> PyResult<()> {
 fn work(py: Python<'_>, pool: &Arc<Pool>, id: WorkerId) -> PyResult<()> {
     loop {
         match detached(py, || pool.next_duty(id)) {
-            Duty::Run(job) => run_job(py, job),
+            Duty::Run(job) => {
+                run_job(py, job);
+                pool.job_ended();
+            }
             Duty::Resume(slot) => {
                 let parked = with_worker(|worker| worker.parked_stacks.remove(&slot)).flatten();
                 let Some(parked) = parked else { continue };
@@ -166,14 +178,16 @@ fn run_job(py: Python<'_>, job: Job) {
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct WorkerPool {
     pub(crate) pool: Arc<Pool>,
+    event_loop: Py<NativeEventLoop>,
 }
 
 #[pymethods]
 impl WorkerPool {
     #[new]
-    fn new(limit: usize, shares_threads: bool) -> Self {
+    fn new(event_loop: Py<NativeEventLoop>, limit: usize, shares_threads: bool) -> Self {
         Self {
             pool: Arc::new(Pool::new(limit.max(1), shares_threads)),
+            event_loop,
         }
     }
 
@@ -207,6 +221,7 @@ impl WorkerPool {
         let pool = Arc::clone(&self.pool);
         WORKER.set(Some(WorkerThread {
             pool: Arc::clone(&pool),
+            event_loop: self.event_loop.clone_ref(py),
             id,
             parked_stacks: HashMap::new(),
             idle_stacks: Vec::new(),
@@ -221,6 +236,13 @@ impl WorkerPool {
         drop(ended);
         pool.worker_ended();
         result
+    }
+
+    /// Waits until no worker has a request, at most `timeout` seconds; says whether it is so.
+    fn wait_idle(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = Duration::try_from_secs_f64(timeout)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(detached(py, || self.pool.wait_idle(timeout)))
     }
 
     /// Lets the workers end once no job is queued.

@@ -193,12 +193,17 @@ impl InputStream {
         size: Option<i64>,
     ) -> PyResult<Py<PyAny>> {
         let content = file.call_method1(py, method, (size.unwrap_or(-1),))?;
-        let failure = self.state().failure.clone();
-        match failure {
-            Some(failure) if content.bind(py).len()? == 0 && size != Some(0) => {
-                Err(body_error(py, &failure))
-            }
-            _ => Ok(content),
+        let Some(failure) = self.state().failure.clone() else {
+            return Ok(content);
+        };
+        // A read that came to the end of what there is got less than there should be.
+        let wanted = size.and_then(|size| usize::try_from(size).ok());
+        let bytes = content.bind(py).cast::<PyBytes>()?.as_bytes();
+        let is_whole_line = method == "readline" && bytes.ends_with(b"\n");
+        if is_whole_line || wanted.is_some_and(|wanted| bytes.len() >= wanted) {
+            Ok(content)
+        } else {
+            Err(body_error(py, &failure))
         }
     }
 
