@@ -197,7 +197,7 @@ def test_suppressed_lints_have_reasons() -> None:
     for path, text in texts(".rs"):
         for match in re.finditer(r"#!?\[(?:allow|expect)\((.*?)\)\]", text, re.DOTALL):
             assert "reason = " in match[1], f"{path}: {match[0]}"
-    for path, text in texts(".py", ".pyi"):
+    for path, text in texts(".py", ".pyi", under=ROOT / "src"):
         for match in re.finditer(r"#\s*noqa(.*)", text):
             assert re.match(r": [A-Z0-9, ]+ - \S", match[1]), f"{path}: {match[0]}"
 
