@@ -33,7 +33,10 @@ def write(directory: Path, **files: str) -> None:
 
 def served(directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
     with ServerProcess(directory, *arguments, env=env) as server:
-        return server.get("/").text
+        answer = server.get("/").text
+        # How it stops is not the question here.
+        server.kill()
+        return answer
 
 
 def run_and_fail(

@@ -2,10 +2,12 @@
 
 import asyncio
 import datetime
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask, flash, get_flashed_messages, session
 from flask.sessions import SecureCookieSessionInterface
+from support.frozen_time import frozen_time
 from support.parity import Trace, compare
 
 VIEWS = ["/async", "/sync"]
@@ -14,7 +16,6 @@ VIEWS = ["/async", "/sync"]
 def build_with_session(trace: Trace) -> Flask:
     app = Flask(__name__)
     app.secret_key = "not a secret"
-    # The cookie of a session holds when it was made: the tests freeze what they can.
     app.config["PERMANENT_SESSION_LIFETIME"] = datetime.timedelta(days=10)
 
     def serve(action: str) -> str:
@@ -50,20 +51,9 @@ def build_with_session(trace: Trace) -> Flask:
 
 
 @pytest.fixture(autouse=True)
-def frozen_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sign and date every cookie in the same second."""
-    from itsdangerous.timed import TimestampSigner
-
-    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda self: 1_700_000_000)
-    monkeypatch.setattr(
-        SecureCookieSessionInterface,
-        "get_expiration_time",
-        lambda self, app, session: (
-            datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC) if session.permanent else None
-        ),
-    )
-    # The signature of a cookie from 2023 must not expire in the tests.
-    monkeypatch.setattr("time.time", lambda: 1_700_000_100.0)
+def same_time() -> Iterator[None]:
+    with frozen_time():
+        yield
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -7,6 +7,7 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask
+from support.frozen_time import frozen_time
 from support.parity import Trace, compare
 
 ALL_SIGNALS = [
@@ -86,7 +87,8 @@ def test_signals_are_sent_in_flasks_order(target: str, is_async: bool) -> None:
         connect(app, trace, is_async=is_async)
         return app
 
-    outcome = compare(build, f"GET {target}", path="signal_receiver")
+    with frozen_time():
+        outcome = compare(build, f"GET {target}", path="signal_receiver")
 
     names = [event[0] for event in outcome.trace]
     assert names[0] == "appcontext-pushed"

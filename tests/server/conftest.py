@@ -1,18 +1,12 @@
 """Apps that are served by `carboy run` in a process of its own."""
 
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-_TESTS = str(Path(__file__).resolve().parents[1])
-if _TESTS not in sys.path:
-    sys.path.append(_TESTS)
-
-from support.server_process import ServerProcess  # noqa: E402
+from support.server_process import ServerProcess
 
 Serve = Callable[..., ServerProcess]
 

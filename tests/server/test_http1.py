@@ -1,6 +1,10 @@
 """HTTP/1.1 of `carboy run` over raw sockets: connections, order, refusals."""
 
+import textwrap
+from collections.abc import Iterator
+
 import pytest
+from support.server_process import ServerProcess
 
 APP = """
     import asyncio
@@ -39,8 +43,16 @@ APP = """
 """
 
 
-def test_a_connection_serves_many_requests(serve) -> None:
-    server = serve(APP)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One for all tests that need no options."""
+    directory = tmp_path_factory.mktemp("app")
+    (directory / "app.py").write_text(textwrap.dedent(APP))
+    with ServerProcess(directory, "app:app") as server:
+        yield server
+
+
+def test_a_connection_serves_many_requests(server: ServerProcess) -> None:
     with server.connect() as connection:
         for number in range(50):
             kind = ("sync", "async")[number % 2]
@@ -52,8 +64,7 @@ def test_a_connection_serves_many_requests(serve) -> None:
         assert connection.is_closed_by_server()
 
 
-def test_pipelined_requests_are_answered_in_order(serve) -> None:
-    server = serve(APP)
+def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None:
     targets = ["/slow/0.1", "/sync/1", "/async/2", "/stream", "/slow/0.01", "/none", "/sync/3"]
     with server.connect() as connection:
         connection.send(b"".join(f"GET {t} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for t in targets))
@@ -66,8 +77,7 @@ def test_pipelined_requests_are_answered_in_order(serve) -> None:
 
 
 @pytest.mark.parametrize("target", ["/echo", "/sync-echo"])
-def test_a_client_that_expects_100_continue_gets_it(serve, target: str) -> None:
-    server = serve(APP)
+def test_a_client_that_expects_100_continue_gets_it(server: ServerProcess, target: str) -> None:
     with server.connect() as connection:
         connection.send(
             f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
@@ -79,8 +89,7 @@ def test_a_client_that_expects_100_continue_gets_it(serve, target: str) -> None:
         assert connection.request("GET", "/sync/1").text == "sync 1"
 
 
-def test_a_client_that_expects_100_continue_in_vain_gets_the_answer(serve) -> None:
-    server = serve(APP)
+def test_a_client_that_expects_100_continue_in_vain_gets_the_answer(server: ServerProcess) -> None:
     with server.connect() as connection:
         connection.send(
             b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
@@ -89,8 +98,7 @@ def test_a_client_that_expects_100_continue_in_vain_gets_the_answer(serve) -> No
 
 
 @pytest.mark.parametrize("target", ["/sync/1", "/async/1", "/stream", "/none"])
-def test_head_has_the_head_of_get_and_no_body(serve, target: str) -> None:
-    server = serve(APP)
+def test_head_has_the_head_of_get_and_no_body(server: ServerProcess, target: str) -> None:
     with server.connect() as connection:
         head = connection.request("HEAD", target)
         get = connection.request("GET", target)
@@ -127,8 +135,9 @@ def test_head_has_the_head_of_get_and_no_body(serve, target: str) -> None:
         "length and chunked", "negative length", "nonsense", "version",
     ],
 )  # fmt: skip
-def test_a_bad_head_is_refused_and_the_server_goes_on(serve, data: bytes, status: int) -> None:
-    server = serve(APP)
+def test_a_bad_head_is_refused_and_the_server_goes_on(
+    server: ServerProcess, data: bytes, status: int
+) -> None:
     with server.connect() as connection:
         connection.send(data)
         answer = connection.read_response()
@@ -156,8 +165,7 @@ def test_limits_of_the_command_line(serve) -> None:
     assert server.get("/sync/1").status == 200
 
 
-def test_a_slow_client_holds_up_nobody(serve) -> None:
-    server = serve(APP)
+def test_a_slow_client_holds_up_nobody(server: ServerProcess) -> None:
     slow = [server.connect() for _ in range(50)]
     for connection in slow:
         connection.send(b"POST /sync-echo HTTP/1.1\r\nHost: a\r\nContent-Le")

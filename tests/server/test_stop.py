@@ -21,13 +21,13 @@ APP = """
     @app.get("/async")
     async def async_view():
         begun()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)
         return "async"
 
     @app.get("/sync")
     def sync_view():
         begun()
-        time.sleep(0.5)
+        time.sleep(0.2)
         return "sync"
 
     @app.get("/stream")
@@ -35,7 +35,7 @@ APP = """
         def parts():
             begun()
             yield "one "
-            time.sleep(0.5)
+            time.sleep(0.2)
             yield "two"
         return Response(parts())
 
@@ -44,7 +44,7 @@ APP = """
         async def parts():
             begun()
             yield "one "
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
             yield "two"
         return parts()
 
@@ -53,7 +53,7 @@ APP = """
         response = Response("answered")
         def work():
             begun()
-            time.sleep(0.5)
+            time.sleep(0.2)
             (here / "closed").write_text("closed")
         response.call_on_close(work)
         return response
@@ -62,7 +62,7 @@ APP = """
     async def background():
         async def work():
             begun()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
             (here / "done").write_text("done")
         app.task = asyncio.create_task(work())
         await asyncio.sleep(0)

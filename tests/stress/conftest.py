@@ -1,19 +1,13 @@
 """Servers in processes of their own, and many clients at once."""
 
 import resource
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-_TESTS = str(Path(__file__).resolve().parents[1])
-if _TESTS not in sys.path:
-    sys.path.append(_TESTS)
-
-from support.server_process import ServerProcess  # noqa: E402
+from support.server_process import ServerProcess
 
 Serve = Callable[..., ServerProcess]
 

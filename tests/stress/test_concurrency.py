@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from support.async_http import fetch_text
-from support.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from support.server_process import ServerProcess
 
 pytestmark = pytest.mark.slow
 
@@ -47,9 +50,7 @@ def test_2000_requests_that_sleep_a_second(serve, target: str, bound: float) -> 
     async def main() -> tuple[list[str], float]:
         await fetch_text(server.address, "/quick")
         started = time.monotonic()
-        answers = await asyncio.gather(
-            *(fetch_text(server.address, target) for _ in range(2000))
-        )
+        answers = await asyncio.gather(*(fetch_text(server.address, target) for _ in range(2000)))
         return answers, time.monotonic() - started
 
     answers, elapsed = asyncio.run(main())

@@ -57,7 +57,10 @@ APP = """
 REQUESTS = {
     target: f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     for target in ("/async", "/fast", "/sync", "/stream")
-} | {"/upload": b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000}
+}
+REQUESTS["/upload"] = (
+    b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000
+)
 
 CLIENTS = 24
 

@@ -55,7 +55,7 @@ def test_the_keys_of_a_plain_request() -> None:
         "HTTP_USER_AGENT": "test",
         "HTTP_X_OWN": "1",
     }
-    assert environ["SERVER_SOFTWARE"].startswith("carboy")
+    assert "carboy/" in environ["SERVER_SOFTWARE"]
 
 
 def test_the_keys_of_wsgi() -> None:
