@@ -303,6 +303,47 @@ def test_threads_of_an_executor_run_async_code_of_the_request() -> None:
         assert flask.json.loads(answer) == [f"/{number} {p} {LOOP_THREAD}" for p in range(3)]
 
 
+def test_a_thread_of_an_async_view_sees_the_request() -> None:
+    app = Flask(__name__)
+
+    def work() -> list[Any]:
+        g.thread = thread_name()
+        return [request.path, thread_name() != LOOP_THREAD, has_running_loop()]
+
+    @app.get("/path")
+    async def view() -> list[Any]:
+        results = await asyncio.gather(*(asyncio.to_thread(work) for _ in range(3)))
+        return [*results[0], results == [results[0]] * 3, g.thread != LOOP_THREAD]
+
+    with Live(app) as live:
+        assert live.get("/path").body == b'["/path",true,false,true,true]\n'
+
+
+def test_a_view_may_make_requests_to_its_own_server() -> None:
+    app = Flask(__name__)
+
+    @app.get("/calls/<path:target>")
+    def calls(target: str) -> str:
+        return live.get(f"/{target}").text
+
+    @app.get("/async")
+    async def async_view() -> str:
+        return "async"
+
+    @app.get("/sync")
+    def sync_view() -> str:
+        return "sync"
+
+    @app.get("/awaits")
+    async def awaits() -> str:
+        return await asyncio.to_thread(lambda: live.get("/sync").text + live.get("/async").text)
+
+    with Live(app, threads=2) as live:
+        assert live.get("/calls/async").text == "async"
+        assert live.get("/calls/sync").text == "sync"
+        assert live.get("/awaits").text == "syncasync"
+
+
 def test_async_code_that_is_called_in_the_sync_way_on_the_loop_is_told_so() -> None:
     app = Flask(__name__)
 

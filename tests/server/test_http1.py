@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator
+from socket import SHUT_WR
 
 import pytest
 from support.server_process import ServerProcess
@@ -163,6 +164,30 @@ def test_limits_of_the_command_line(serve) -> None:
     assert server.get("/" + "a" * 200).status == 414
     assert server.get("/sync/1", [("X-Long", "a" * 600)]).status == 431
     assert server.get("/sync/1").status == 200
+
+
+@pytest.mark.parametrize("target", ["/async/1", "/sync/1", "/stream", "/slow/0.05"])
+def test_an_http_1_0_client_gets_a_body_that_ends_with_the_connection(
+    server: ServerProcess, target: str
+) -> None:
+    with server.connect() as connection:
+        connection.send(f"GET {target} HTTP/1.0\r\n\r\n".encode())
+        answer = connection.read_response()
+        assert answer.status == 200
+        assert answer.header("transfer-encoding") is None
+        assert connection.is_closed_by_server()
+    assert answer.text == server.get(target).text
+
+
+@pytest.mark.parametrize("target", ["/async/1", "/sync/1", "/stream", "/slow/0.05"])
+def test_a_client_that_only_closes_its_own_half_gets_the_answer(
+    server: ServerProcess, target: str
+) -> None:
+    with server.connect() as connection:
+        connection.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        connection.socket.shutdown(SHUT_WR)
+        assert connection.read_response().text == server.get(target).text
+        assert connection.is_closed_by_server()
 
 
 def test_a_slow_client_holds_up_nobody(server: ServerProcess) -> None:
