@@ -9,7 +9,9 @@ its bytes were sent whole without an error. Then the client must get
   at any time (RFC 9112 section 9.5), and a client must then try again.
 
 The first request of a connection has no such excuse: it must be answered. Anything else, a
-part of an answer, another status, a reset instead of an answer, is a loss.
+part of an answer, another status, a reset instead of an answer, is a loss. Besides, the
+application counts the requests that reached a view: each of them must have been answered,
+on whatever connection it came.
 """
 
 import asyncio
@@ -22,27 +24,33 @@ from support.server_process import ServerProcess
 pytestmark = pytest.mark.slow
 
 APP = """
-    import asyncio, time
+    import asyncio, atexit, itertools, time
     from flask import Flask, Response, request
 
     app = Flask(__name__)
+    begun = itertools.count()
+    atexit.register(lambda: print("begun", next(begun), flush=True))
 
     @app.get("/async")
     async def async_view():
+        next(begun)
         await asyncio.sleep(0.003)
         return "answer"
 
     @app.get("/fast")
     async def fast():
+        next(begun)
         return "answer"
 
     @app.get("/sync")
     def sync_view():
+        next(begun)
         time.sleep(0.003)
         return "answer"
 
     @app.get("/stream")
     def stream():
+        next(begun)
         def parts():
             for part in ("an", "sw", "er"):
                 time.sleep(0.001)
@@ -51,6 +59,7 @@ APP = """
 
     @app.post("/upload")
     def upload():
+        next(begun)
         return "answer" if len(request.get_data()) == 20_000 else "wrong"
 """
 
@@ -65,22 +74,23 @@ REQUESTS["/upload"] = (
 CLIENTS = 24
 
 
-async def read_answer(reader: asyncio.StreamReader) -> bytes:
-    """Read one answer, or nothing when the connection ends before it."""
+async def read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    """Read one answer, and whether the connection ends with it; nothing if it ended before."""
     first = await reader.read(1)
     if not first:
-        return b""
+        return b"", True
     head = first + await reader.readuntil(b"\r\n\r\n")
     lines = head.decode().lower().split("\r\n")
     assert lines[0].startswith("http/1.1 200"), lines[0]
     headers = dict(line.split(": ", 1) for line in lines[1:] if line)
+    is_last = headers.get("connection") == "close"
     if "content-length" in headers:
-        return await reader.readexactly(int(headers["content-length"]))
+        return await reader.readexactly(int(headers["content-length"])), is_last
     body = b""
-    while size := int(await reader.readline(), 16):
+    while size := int(await reader.readuntil(b"\r\n"), 16):
         body += (await reader.readexactly(size + 2))[:-2]
     await reader.readexactly(2)
-    return body
+    return body, is_last
 
 
 async def client(
@@ -103,7 +113,7 @@ async def client(
                     break
                 counts["accepted"] += 1
                 try:
-                    body = await asyncio.wait_for(read_answer(reader), 20)
+                    body, is_last = await asyncio.wait_for(read_answer(reader), 20)
                 except (ConnectionError, asyncio.IncompleteReadError, AssertionError) as error:
                     reset_when_idle = isinstance(error, ConnectionError) and earlier_answers
                     counts["closed when idle" if reset_when_idle else f"lost: {error!r}"] += 1
@@ -113,7 +123,7 @@ async def client(
                     break
                 counts["answered" if body == b"answer" else f"lost: {body!r}"] += 1
                 earlier_answers += 1
-                if not keeps_alive:
+                if is_last or not keeps_alive:
                     break
         finally:
             writer.close()
@@ -146,3 +156,5 @@ def test_sigterm_under_load_loses_nothing(serve, part: int) -> None:
         assert settled == counts["accepted"], dict(counts)
         assert server.wait() == 0, server.output[-2000:]
         assert "Traceback" not in server.output, server.output[-2000:]
+        begun = int(server.wait_for_line(r"begun (\d+)")[1])
+        assert begun == counts["answered"], dict(counts)
