@@ -72,6 +72,9 @@ struct RuleFacts {
     blueprints: Arc<[Py<PyString>]>,
 }
 
+/// Methods that were asked for at a path, and the rule for each.
+type RulesByMethod = Vec<(Box<str>, Arc<RuleFacts>)>;
+
 /// What stays true of a map until rules are added.
 #[derive(Default)]
 struct MapFacts {
@@ -80,7 +83,7 @@ struct MapFacts {
     /// By the rule's address.
     rules: HashMap<usize, Arc<RuleFacts>>,
     /// By the path, for each method that was asked for: rules without a variable part.
-    static_paths: HashMap<Box<str>, Vec<(Box<str>, Arc<RuleFacts>)>>,
+    static_paths: HashMap<Box<str>, RulesByMethod>,
     /// By the view's address: whether it is an `async def` function.
     views: HashMap<usize, (Py<PyWeakrefReference>, bool)>,
 }
