@@ -7,7 +7,8 @@ test's own. So a project's tests run by the rules of production, and contexts th
 preserves or pushes itself stay where they are.
 
 ``statistics`` holds how many requests were served, and how many coroutines (views, hooks,
-handlers) ran on the loop for them; pytest prints both at the end. Without pytest, call ``install()``.
+handlers) ran on the loop for them; pytest prints both at the end. Without pytest, call
+``install()``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import werkzeug.test
 from flask import Flask
 
-from carboy._carboy import InProcessDispatcher, awaits, add_home_loop
+from carboy._carboy import InProcessDispatcher, add_home_loop, awaits
 from carboy.flask import patch, pipeline
 from carboy.testing.background_loop import shared_background_loop
 
