@@ -1,15 +1,19 @@
 """`carboy run` finds apps as `flask run` does, and says what is wrong when it can't."""
 
+import importlib
 import re
 import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from support.server_process import ServerProcess, environment
+from werkzeug.test import Client
+
+from carboy.application import ApplicationNotFoundError, load_application
 
 APP = """
 from flask import Flask
@@ -18,6 +22,9 @@ def make(name):
     app = Flask(name)
     @app.get("/")
     async def view():
+        return name
+    @app.get("/rule")
+    def sync_view():
         return name
     return app
 """
@@ -29,6 +36,21 @@ def write(directory: Path, **files: str) -> None:
         path = directory / f"{name.replace('__', '/')}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("from made import make\n" + textwrap.dedent(source))
+
+
+@pytest.fixture
+def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current directory whose modules are forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "")
+    monkeypatch.delenv("FLASK_APP", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = set(sys.modules)
+    importlib.invalidate_caches()
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 def served(directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
@@ -71,9 +93,19 @@ def run_and_fail(
         ("def app(environ, start): return make('plain')(environ, start)", "hello:app", "plain"),
     ],
 )
-def test_an_app_is_found(tmp_path: Path, source: str, name: str, answer: str) -> None:
-    write(tmp_path, hello=source)
-    assert served(tmp_path, name) == answer
+def test_an_app_is_found(importing: Path, source: str, name: str, answer: str) -> None:
+    write(importing, hello=source)
+    application, found_as = load_application(name)
+
+    assert found_as == name
+    assert Client(application).get("/rule").text == answer
+
+
+@pytest.mark.parametrize("name", ["hello:app", "hello:create_app()", "hello:create_app", "hello"])
+def test_an_app_is_served(tmp_path: Path, name: str) -> None:
+    write(tmp_path, hello="app = make('app')\ndef create_app(): return make('app')")
+
+    assert served(tmp_path, name) == "app"
 
 
 def test_an_app_in_a_package(tmp_path: Path) -> None:
@@ -136,9 +168,9 @@ def test_where_there_is_no_app_at_all(tmp_path: Path) -> None:
         ("imports", r"(?s)imports\.py.*No module named 'does_not_exist'"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, name: str, expected: str) -> None:
+def test_what_is_wrong_is_said(importing: Path, name: str, expected: str) -> None:
     write(
-        tmp_path,
+        importing,
         hello="""
             app = make("app")
             number = 1
@@ -151,11 +183,22 @@ def test_what_is_wrong_is_said(tmp_path: Path, name: str, expected: str) -> None
         imports="import does_not_exist",
     )
 
-    code, message = run_and_fail(tmp_path, name)
+    with pytest.raises(ApplicationNotFoundError) as caught:
+        load_application(name)
 
-    assert code == 1, message
+    message = caught.value.message
     assert re.search(expected, message), message
     assert "importlib" not in message, "the frames of the import system say nothing"
+
+
+def test_what_is_wrong_is_printed(tmp_path: Path) -> None:
+    write(tmp_path, raises="raise ValueError('at import')")
+    code, message = run_and_fail(tmp_path, "raises")
+
+    assert code == 1
+    assert message.startswith("Error: ")
+    assert "ValueError: at import" in message
+    assert message.count("Traceback") == 1, "the application's own"
 
 
 def test_a_port_in_use_is_said(tmp_path: Path) -> None:
