@@ -7,7 +7,12 @@ own to run it on.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
+import logging
+import os
 import signal
+import sys
 import threading
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +38,9 @@ __all__ = ["Address", "Limits", "Server", "ServerConfig", "serve"]
 
 #: Connections that the kernel keeps while the server is busy.
 BACKLOG = 2048
+
+#: How long the end of the server may take to notice that all is done, in seconds.
+_IDLE_CHECK_INTERVAL = 0.05
 
 #: How long background tasks may go on after the last request, in seconds.
 BACKGROUND_TASKS_TIMEOUT = 5.0
@@ -153,16 +161,19 @@ class Server:
         self._native.start(self._set_ended)
 
     def _set_ended(self, outcome: int | Exception) -> None:
-        # A worker may be behind its answer still: in a body's close(), in a teardown.
         self._finishing = self._loop.create_task(self._finish(outcome))
 
     async def _finish(self, outcome: int | Exception) -> None:
+        """End when nothing is left of any request, or the time is up."""
         drain_timeout = self._config.limits.drain_timeout
         deadline = self._loop.time() + (30.0 if drain_timeout is None else drain_timeout)
-        idle = self._workers.wait_idle(0)
-        while not (idle or self._forced) and self._loop.time() < deadline:
+        while not self._is_idle() and not self._forced and self._loop.time() < deadline:
             # In slices, so that a second signal gets through.
-            idle = await asyncio.to_thread(self._workers.wait_idle, 0.1)
+            await asyncio.to_thread(self._workers.wait_idle, _IDLE_CHECK_INTERVAL)
+            if self._native.requests_on_loop:
+                await asyncio.sleep(_IDLE_CHECK_INTERVAL)
+        if not self._workers.wait_idle(0):
+            _left_behind.append(self._workers)
         self._workers.stop()
         remove_home_loop(self._loop)
         patch.uninstall()
@@ -173,6 +184,11 @@ class Server:
             self._ended.set_exception(outcome)
         else:
             self._ended.set_result(outcome)
+
+    def _is_idle(self) -> bool:
+        # A worker may be behind its answer still, in a body's close() or a teardown; a view
+        # on the loop may go on without its client.
+        return self._native.requests_on_loop == 0 and self._workers.wait_idle(0)
 
     def begin_shutdown(self) -> None:
         """Stop accepting and let the requests that came finish. From any thread."""
@@ -207,6 +223,25 @@ class Server:
         return statistics
 
 
+#: The workers of servers that were stopped before their requests were done.
+_left_behind: list[WorkerPool] = []
+
+
+@atexit.register
+def _leave_busy_workers() -> None:
+    """End the process at once if a worker still runs the application's code.
+
+    Before CPython 3.14 a thread that wants the interpreter while that is being torn down is
+    ended in the midst of native code, and the process aborts.
+    """
+    if any(not workers.wait_idle(0) for workers in _left_behind):
+        logging.shutdown()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(1)
+
+
 class _StopSignals:
     """SIGTERM and SIGINT: the first begins to stop the server, a second forces it."""
 
@@ -238,6 +273,10 @@ class _StopSignals:
         else:
             logger.warning("%s again: stopping at once", name)
             self._server.force_shutdown()
+            # A view that holds the loop keeps it from stopping: then a third one ends the
+            # process as if nothing handled it.
+            for handled in self._previous:
+                signal.signal(handled, signal.SIG_DFL)
 
 
 async def _serve(

@@ -283,7 +283,6 @@ MISTAKES: dict[str, Any] = {
     "a status of letters": respond([b""], status="hello"),
     "a status of two digits": respond([b""], status="20 Few"),
     "a line break in the status": respond([b""], status="200 OK\r\nX-Bad: 1"),
-    "tuple as the headers": respond([b""], headers=(("A", "b"),)),  # type: ignore[arg-type]
     "bytes as a name": respond([b""], headers=[(b"A", "b")]),  # type: ignore[list-item]
     "bytes as a value": respond([b""], headers=[("A", b"b")]),  # type: ignore[list-item]
     "a header of three": respond([b""], headers=[("A", "b", "c")]),  # type: ignore[list-item]

@@ -125,8 +125,11 @@ impl<C: Callback> Poller<C> {
         removed
     }
 
-    /// Passes on the callback of each descriptor that is ready now, without waiting,
-    /// and returns how many descriptors that were.
+    /// Passes on the callback of each descriptor that is ready now, without waiting, and
+    /// returns how many callbacks that were.
+    ///
+    /// A descriptor that was closed while a copy of it lives may be reported for ever; it
+    /// has no callback and does not count.
     pub fn poll_ready(&mut self, mut ready: impl FnMut(C)) -> usize {
         let mut events = [MaybeUninit::<Event>::uninit(); EVENTS_PER_WAIT];
         let no_wait = Timespec {
@@ -136,6 +139,11 @@ impl<C: Callback> Poller<C> {
         let Ok((events, _)) = epoll::wait(&*self.epoll, &mut events, Some(&no_wait)) else {
             // Interrupted by a signal: the level-triggered events are still there next time.
             return 0;
+        };
+        let mut passed_on = 0;
+        let mut ready = |callback: &C| {
+            passed_on += 1;
+            ready(callback.share());
         };
         let broken = EventFlags::ERR | EventFlags::HUP;
         for event in events.iter() {
@@ -149,19 +157,13 @@ impl<C: Callback> Poller<C> {
                 continue;
             };
             if flags.intersects(EventFlags::IN | broken) {
-                registration
-                    .reader
-                    .iter()
-                    .for_each(|callback| ready(callback.share()));
+                registration.reader.iter().for_each(&mut ready);
             }
             if flags.intersects(EventFlags::OUT | broken) {
-                registration
-                    .writer
-                    .iter()
-                    .for_each(|callback| ready(callback.share()));
+                registration.writer.iter().for_each(&mut ready);
             }
         }
-        events.len()
+        passed_on
     }
 
     /// Passes each registered callback to `visit`.

@@ -41,6 +41,7 @@ imported! {
     request_path_parts = "carboy.flask.pristine" . "request_path_parts";
     is_plain_request_class = "carboy.flask.pristine" . "is_plain_request_class";
     are_plain_response_classes = "carboy.flask.pristine" . "are_plain_response_classes";
+    get_running_loop = "asyncio" . "_get_running_loop";
     has_own_converter = "carboy.flask.pristine" . "has_own_converter";
     rule_facts = "carboy.flask.pristine" . "rule_facts";
     is_complete_response = "carboy.flask.pristine" . "is_complete_response";

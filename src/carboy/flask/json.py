@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+#: Attributes of a provider that this knows what to do with; a method of its own is none.
+_PLAIN_SETTINGS = {"_app", "compact", "ensure_ascii", "mimetype", "sort_keys"}
+
 _encoders: dict[tuple[Any, ...], Callable[[Any], str]] = {}
 
 
@@ -22,7 +25,9 @@ def json_encoder(app: Flask, provider: DefaultJSONProvider) -> Callable[[Any], s
     function of its own.
     """
     is_compact = provider.compact is True or (provider.compact is None and not app.debug)
-    if not is_compact or provider.mimetype != "application/json" or "dumps" in vars(provider):
+    if not is_compact or provider.mimetype != "application/json":
+        return None
+    if not vars(provider).keys() <= _PLAIN_SETTINGS:
         return None
     default = provider.default
     if default is not DefaultJSONProvider.default:

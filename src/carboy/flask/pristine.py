@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import types
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,18 @@ REQUEST_PATH_SIGNALS = (
     flask.request_tearing_down,
 )
 
-_OWN_SOURCES = (str(Path(flask.__file__).parent), str(Path(werkzeug.__file__).parent))
+_OWN_SOURCES = tuple(
+    str(Path(package.__file__).parent) + os.sep
+    for package in (flask, werkzeug)
+    if package.__file__ is not None
+)
+
+_BUILT_IN = (
+    types.BuiltinFunctionType,
+    types.ClassMethodDescriptorType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
 
 _OWN_RESPONSES = (flask.Response, Response)
 
@@ -69,12 +81,25 @@ def _own_method(name: str) -> object:
     if name in patch.REPLACEMENTS:
         return patch.REPLACEMENTS[name]
     method = inspect.getattr_static(flask.Flask, name, None)
-    if method is None or not isinstance(method, types.FunctionType):
+    if method is None:
         # Flask 3.2 has None where a method is not overridden.
-        return None if method is None else object()
-    # Flask 3.2 wraps its own methods for subclasses with the signatures of 3.1.
-    code = inspect.unwrap(method).__code__
-    return method if code.co_filename.startswith(_OWN_SOURCES) else object()
+        return None
+    return method if _is_own_function(method) else object()
+
+
+def _is_own_function(function: Any) -> bool:
+    """Whether a function and all that it wraps are defined in Flask's or Werkzeug's files.
+
+    Flask 3.2 wraps its own methods for subclasses with the signatures of 3.1. What tracers
+    wrap around a method looks like it in most ways, so every layer is looked at.
+    """
+    while type(function) is types.FunctionType:
+        if not function.__code__.co_filename.startswith(_OWN_SOURCES):
+            return False
+        if "__wrapped__" not in vars(function):
+            return True
+        function = function.__wrapped__  # type: ignore[attr-defined]
+    return False
 
 
 def request_path_parts() -> tuple[object, ...]:
@@ -96,10 +121,18 @@ def request_path_parts() -> tuple[object, ...]:
 
 def _is_installed(class_: type, name: str) -> bool:
     """Whether a method of a class is the one that Flask's or Werkzeug's files define."""
-    method = inspect.getattr_static(class_, name, None)
-    method = getattr(method, "__func__", method)
-    code = getattr(method, "__code__", None)
-    return code is None or code.co_filename.startswith(_OWN_SOURCES)
+    attribute = inspect.getattr_static(class_, name, None)
+    if isinstance(attribute, (classmethod, staticmethod)):
+        attribute = attribute.__func__
+    if isinstance(attribute, property):
+        getters = (attribute.fget, attribute.fset, attribute.fdel)
+        return all(getter is None or _is_own_function(getter) for getter in getters)
+    return not callable(attribute) or isinstance(attribute, type) or _is_own(attribute)
+
+
+def _is_own(function: Any) -> bool:
+    # What Python itself defines (``object.__init__``) has no code to look at.
+    return isinstance(function, _BUILT_IN) or _is_own_function(function)
 
 
 def is_plain_request_class(class_: type) -> bool:

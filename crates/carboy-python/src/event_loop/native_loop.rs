@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use carboy_event_loop::{Driver, EventLoop, Interest, monotonic_seconds};
@@ -34,9 +34,10 @@ pub(crate) struct NativeEventLoop {
     running: AtomicBool,
     closed: AtomicBool,
     debug: AtomicBool,
-    /// Set while a task is made whose first step is to be taken at once: the step that its
-    /// constructor schedules is caught here instead of queued. See `task.rs`.
-    capturing: AtomicBool,
+    /// The address of a task's context while the task is made whose first step is to be
+    /// taken at once, else 0: the step that its constructor schedules is caught instead of
+    /// queued. See `task.rs`.
+    capturing: AtomicUsize,
     captured: Mutex<Option<Py<PyAny>>>,
     /// What is to be done as soon as the callback that runs now has left its context.
     deferred: Mutex<Vec<Deferred>>,
@@ -54,17 +55,23 @@ impl NativeEventLoop {
         self.debug.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn is_turning(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_stop_requested(&self) -> bool {
         self.stop_requested.load(Ordering::Acquire)
     }
 
-    /// Catches the next `call_soon` instead of queueing it.
-    pub(crate) fn begin_capture(&self) {
-        self.capturing.store(true, Ordering::Relaxed);
+    /// Catches the next `call_soon` without arguments in this context instead of queueing
+    /// it: a task's constructor makes that one. Others may come in between, from finalizers.
+    pub(crate) fn begin_capture(&self, context: &Bound<'_, PyContext>) {
+        self.capturing
+            .store(context.as_ptr().addr(), Ordering::Relaxed);
     }
 
     pub(crate) fn end_capture(&self) -> Option<Py<PyAny>> {
-        self.capturing.store(false, Ordering::Relaxed);
+        self.capturing.store(0, Ordering::Relaxed);
         self.captured
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -226,7 +233,7 @@ impl NativeEventLoop {
             running: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
-            capturing: AtomicBool::new(false),
+            capturing: AtomicUsize::new(0),
             captured: Mutex::new(None),
             deferred: Mutex::new(Vec::new()),
         })
@@ -252,7 +259,14 @@ impl NativeEventLoop {
         context: Option<Bound<'_, PyContext>>,
     ) -> PyResult<Option<Py<Handle>>> {
         let this = slf.get();
-        if this.capturing.swap(false, Ordering::Relaxed) {
+        let awaited = this.capturing.load(Ordering::Relaxed);
+        if awaited != 0
+            && args.is_empty()
+            && context
+                .as_ref()
+                .is_some_and(|context| context.as_ptr().addr() == awaited)
+        {
+            this.capturing.store(0, Ordering::Relaxed);
             // The caller is the constructor of asyncio.Task, which has no use for a handle.
             let step = callback.unbind();
             *this.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);

@@ -40,7 +40,7 @@ pub(crate) fn start_task<'py>(
         return task_class.call((coroutine,), Some(&keywords));
     }
     let native = event_loop.get();
-    native.begin_capture();
+    native.begin_capture(context);
     let task = task_class.call((coroutine,), Some(&keywords));
     let first_step = native.end_capture();
     let task = task?;

@@ -7,6 +7,7 @@
 //! Flask 3.1: 3.2 has other contexts, whose own constructors are called.
 
 use pyo3::exceptions::PyKeyError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
@@ -41,6 +42,24 @@ fn instance_with<'py>(
     let instance = new_instance(class)?;
     instance.setattr(intern!(class.py(), "__dict__"), attributes)?;
     Ok(instance)
+}
+
+impl PushedContext {
+    /// Whether the session was looked at.
+    pub(crate) fn has_open_session(&self, py: Python<'_>) -> PyResult<bool> {
+        let opened = self
+            .request_context
+            .bind(py)
+            .getattr(intern!(py, "_opened_session"))?;
+        Ok(!opened.is_none())
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.request_context)?;
+        visit.call(&self.request_attributes)?;
+        visit.call(&self.app_token)?;
+        visit.call(&self.request_token)
+    }
 }
 
 fn item<'py>(
@@ -216,19 +235,6 @@ impl ContextParts {
         let request = instance_with(request_class.cast::<PyType>()?, &attributes)?;
         environ.set_item(intern!(py, "werkzeug.request"), &request)?;
         Ok((request, attributes))
-    }
-
-    /// Whether the session was looked at.
-    pub(crate) fn has_open_session(
-        &self,
-        py: Python<'_>,
-        pushed: &PushedContext,
-    ) -> PyResult<bool> {
-        let opened = pushed
-            .request_context
-            .bind(py)
-            .getattr(intern!(py, "_opened_session"))?;
-        Ok(!opened.is_none())
     }
 
     /// Pops the contexts, where no function and no signal receiver is to be called.

@@ -27,13 +27,19 @@ pub(crate) enum Reason {
     Hook,
     /// A signal of the request's way has a receiver.
     SignalReceiver,
-    /// The Host header or the path is unusual, or the connection is to be upgraded.
+    /// The Host header or the path is unusual.
     UnusualRequest,
+    /// The connection is to be upgraded.
+    Upgrade,
+    /// The body is asked for with "100 Continue", when the view reads it.
+    ExpectsContinue,
+    /// The body is too large to collect it in memory before the view runs.
+    LargeBody,
     /// A guard could not be evaluated.
     Unknown,
 }
 
-const REASONS: [(Reason, &str); 11] = [
+const REASONS: [(Reason, &str); 14] = [
     (Reason::NotFlask, "not_flask"),
     (Reason::MethodReplaced, "method_replaced"),
     (Reason::OwnClass, "own_class"),
@@ -44,6 +50,9 @@ const REASONS: [(Reason, &str); 11] = [
     (Reason::Hook, "hook"),
     (Reason::SignalReceiver, "signal_receiver"),
     (Reason::UnusualRequest, "unusual_request"),
+    (Reason::Upgrade, "upgrade"),
+    (Reason::ExpectsContinue, "expects_continue"),
+    (Reason::LargeBody, "large_body"),
     (Reason::Unknown, "unknown"),
 ];
 

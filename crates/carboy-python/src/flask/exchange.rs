@@ -7,9 +7,11 @@
 //! (an error handler, the body's generator), the rest is done on a worker, in the same
 //! context.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyTuple};
@@ -52,6 +54,13 @@ enum FlaskContext {
 }
 
 impl FlaskContext {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Own(context) => visit.call(context),
+            Self::Native(pushed) => pushed.traverse(visit),
+        }
+    }
+
     fn object(&self) -> &Py<PyAny> {
         match self {
             Self::Own(context) => context,
@@ -81,6 +90,7 @@ pub(crate) fn start_on_loop_thread(
         flask_context: OnceLock::new(),
         sink: Mutex::new(Some(sink)),
     };
+    plan.requests_on_loop().fetch_add(1, Ordering::Relaxed);
     let exchange = Bound::new(py, exchange)?;
     let coroutine = names::serve_on_loop(py)?.call1((&exchange,))?;
     let name = exchange.get().route.endpoint.bind(py);
@@ -109,11 +119,18 @@ impl Exchange {
         Ok(())
     }
 
+    /// Takes the place where the answer goes: from here on the request is somebody else's, or
+    /// done. A traceback may keep this object for longer.
     fn take_sink(&self) -> Option<Sink> {
-        self.sink
+        let sink = self
+            .sink
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
+            .take();
+        if sink.is_some() {
+            self.plan.requests_on_loop().fetch_sub(1, Ordering::Relaxed);
+        }
+        sink
     }
 
     fn flask_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -147,7 +164,7 @@ impl Exchange {
             *self.sink.lock().unwrap_or_else(PoisonError::into_inner),
             Some(Sink::Connection(..))
         );
-        if !goes_to_connection || contexts.has_open_session(py, pushed)? {
+        if !goes_to_connection || pushed.has_open_session(py)? {
             return Ok(false);
         }
         let application = self.plan.application(py)?;
@@ -302,6 +319,19 @@ impl Drop for Exchange {
 
 #[pymethods]
 impl Exchange {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Tracebacks keep this object, and what it holds may keep the traceback: the
+        // collector has to see the way. It breaks the cycle at one of the others.
+        visit.call(&self.environ)?;
+        visit.call(&self.route.view)?;
+        visit.call(&self.route.view_args)?;
+        visit.call(&self.context)?;
+        if let Some(flask_context) = self.flask_context.get() {
+            flask_context.traverse(&visit)?;
+        }
+        Ok(())
+    }
+
     /// Pushes Flask's context and calls the view. Returns what is to be awaited.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let application = self.plan.application(py)?;

@@ -8,6 +8,7 @@ mod plan;
 mod response;
 mod route;
 
+pub(crate) use eligibility::Reason;
 pub(crate) use exchange::{Exchange, Sink, start_on_loop_thread};
 pub(crate) use plan::DispatchPlan;
 pub(crate) use route::{Route, RouteQuery};

@@ -1,6 +1,6 @@
 //! What carboy knows of an application: made once, checked per request.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyReferenceError;
@@ -20,6 +20,8 @@ pub(crate) struct DispatchPlan {
     application: Application,
     flask: Option<FlaskParts>,
     counts: EligibilityCounts,
+    /// Requests that are being served on the loop.
+    requests_on_loop: AtomicUsize,
 }
 
 /// The application, as a rule by a weak reference: a test's app is freed when the test
@@ -81,6 +83,7 @@ impl DispatchPlan {
             application,
             flask,
             counts,
+            requests_on_loop: AtomicUsize::new(0),
         })
     }
 
@@ -99,6 +102,11 @@ impl DispatchPlan {
         }
     }
 
+    /// The requests that are being served on the loop now, also for clients that have gone.
+    pub(crate) fn requests_on_loop(&self) -> &AtomicUsize {
+        &self.requests_on_loop
+    }
+
     /// How to make Flask's contexts natively, where that is known for the installed Flask.
     pub(crate) fn contexts(&self) -> Option<&ContextParts> {
         self.flask.as_ref()?.contexts.as_ref()
@@ -114,21 +122,31 @@ impl DispatchPlan {
         self.counts.named()
     }
 
-    /// Decides where a request is served: here and now on the loop with the given route,
-    /// or, with none, whole on a worker.
-    pub(crate) fn route_on_loop(&self, py: Python<'_>, query: &RouteQuery<'_>) -> Option<Route> {
+    /// Decides where a request is served: here and now on the loop with the given route, or
+    /// whole on a worker.
+    ///
+    /// The caller counts where it is served in the end.
+    ///
+    /// # Errors
+    ///
+    /// The reason for a worker.
+    pub(crate) fn route_on_loop(
+        &self,
+        py: Python<'_>,
+        query: &RouteQuery<'_>,
+    ) -> Result<Route, Reason> {
         // A guard that raises is one that does not hold; Flask's own path will tell.
-        let decision = self.decide(py, query).unwrap_or(Err(Reason::Unknown));
-        match decision {
-            Ok(route) => {
-                self.counts.count_on_loop();
-                Some(route)
-            }
-            Err(reason) => {
-                self.counts.count_on_worker(reason);
-                None
-            }
-        }
+        self.decide(py, query).unwrap_or(Err(Reason::Unknown))
+    }
+
+    /// Counts a request that is served on the loop.
+    pub(crate) fn count_on_loop(&self) {
+        self.counts.count_on_loop();
+    }
+
+    /// Counts a request that is served on a worker.
+    pub(crate) fn count_on_worker(&self, reason: Reason) {
+        self.counts.count_on_worker(reason);
     }
 
     fn decide(&self, py: Python<'_>, query: &RouteQuery<'_>) -> PyResult<Result<Route, Reason>> {

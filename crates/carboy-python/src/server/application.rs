@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::event_loop::NativeEventLoop;
 use crate::ffi::context;
-use crate::flask::{DispatchPlan, Route, RouteQuery, Sink, start_on_loop_thread};
+use crate::flask::{DispatchPlan, Reason, Route, RouteQuery, Sink, start_on_loop_thread};
 use crate::names;
 use crate::worker::{Pool, with_request_input};
 use crate::wsgi::{
@@ -79,23 +79,19 @@ impl Parts {
         } = request;
         let settings = Arc::clone(&self.settings);
         let head = RequestHead::new((method, uri, version, headers), &connection, settings);
-        // Holding a request up to let its body arrive is only for those that asked nothing.
-        let may_run_on_loop = takeover.is_none() && !body.expects_continue();
-        if may_run_on_loop && let Some(route) = self.route_on_loop(&head) {
-            let content = if body.is_empty() {
-                Bytes::new()
-            } else {
-                match body.buffer(BODY_ON_LOOP_BYTES).await {
-                    Buffered::Complete(content) => content,
-                    Buffered::Partial { prefix, rest } => {
-                        let input = InputStream::arriving(rest.into_reader(prefix));
-                        return self.serve_on_worker(head, input).await;
-                    }
-                    Buffered::Failed(error) => return refuse(&error),
-                }
-            };
-            return self.serve_on_loop(&head, content, route).await;
-        }
+        let route = if takeover.is_some() {
+            Err(Reason::Upgrade)
+        } else if body.expects_continue() {
+            // Who asks first is answered when the view reads, not before it runs.
+            Err(Reason::ExpectsContinue)
+        } else {
+            self.route_on_loop(&head)
+        };
+        let reason = match route {
+            Ok(route) => return self.serve_routed(head, body, route).await,
+            Err(reason) => reason,
+        };
+        self.plan.count_on_worker(reason);
         let input = match arriving_input(body).await {
             Ok(input) => input,
             Err(error) => InputStream::failed(error),
@@ -109,7 +105,26 @@ impl Parts {
         }
     }
 
-    fn route_on_loop(&self, head: &RequestHead) -> Option<Route> {
+    /// Serves a request of an async view: on the loop, once its body has arrived.
+    async fn serve_routed(&self, head: RequestHead, body: RequestBody, route: Route) -> Response {
+        let content = if body.is_empty() {
+            Bytes::new()
+        } else {
+            match body.buffer(BODY_ON_LOOP_BYTES).await {
+                Buffered::Complete(content) => content,
+                Buffered::Partial { prefix, rest } => {
+                    self.plan.count_on_worker(Reason::LargeBody);
+                    let input = InputStream::arriving(rest.into_reader(prefix));
+                    return self.serve_on_worker(head, input).await;
+                }
+                Buffered::Failed(error) => return refuse(&error),
+            }
+        };
+        self.plan.count_on_loop();
+        self.serve_on_loop(&head, content, route).await
+    }
+
+    fn route_on_loop(&self, head: &RequestHead) -> Result<Route, Reason> {
         let path = head.decoded_path();
         let host = match head.uri.authority() {
             Some(authority) => authority.as_str().as_bytes(),

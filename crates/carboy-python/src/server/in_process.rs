@@ -9,7 +9,7 @@ use pyo3::types::{PyContext, PyDict, PyString};
 
 use crate::event_loop::NativeEventLoop;
 use crate::ffi::thread_state;
-use crate::flask::{DispatchPlan, Route, RouteQuery, Sink, start_on_loop_thread};
+use crate::flask::{DispatchPlan, Reason, Route, RouteQuery, Sink, start_on_loop_thread};
 use crate::worker::{Slot, post_to_loop, wait_for_loop};
 
 /// Dispatches requests of an application that are given as an environ.
@@ -19,7 +19,7 @@ pub(crate) struct InProcessDispatcher {
 }
 
 impl InProcessDispatcher {
-    fn route(&self, environ: &Bound<'_, PyDict>) -> PyResult<Option<Route>> {
+    fn route(&self, environ: &Bound<'_, PyDict>) -> PyResult<Result<Route, Reason>> {
         let py = environ.py();
         let text = |key: &Bound<'_, PyString>| -> PyResult<String> {
             environ
@@ -27,7 +27,7 @@ impl InProcessDispatcher {
                 .map_or_else(|| Ok(String::new()), |value| value.extract())
         };
         if environ.contains(intern!(py, "HTTP_UPGRADE"))? {
-            return Ok(None);
+            return Ok(Err(Reason::Upgrade));
         }
         let method = text(intern!(py, "REQUEST_METHOD"))?;
         let path = text(intern!(py, "PATH_INFO"))?;
@@ -66,9 +66,14 @@ impl InProcessDispatcher {
         if thread_state::is_driving() {
             return Ok(None);
         }
-        let Some(route) = self.route(environ)? else {
-            return Ok(None);
+        let route = match self.route(environ)? {
+            Ok(route) => route,
+            Err(reason) => {
+                self.plan.count_on_worker(reason);
+                return Ok(None);
+            }
         };
+        self.plan.count_on_loop();
         let plan = Arc::clone(&self.plan);
         let environ = environ.clone().unbind();
         let outcome = wait_for_loop(py, |slot, context| {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -256,6 +257,13 @@ impl NativeServer {
             counters.set_item("panics", statistics.panics())?;
         }
         Ok(counters)
+    }
+
+    /// The number of requests that are being served on the loop, also for clients that have
+    /// gone.
+    #[getter]
+    fn requests_on_loop(&self) -> usize {
+        self.plan.requests_on_loop().load(Ordering::Relaxed)
     }
 
     /// Where requests were served, and why: counts by name.

@@ -7,12 +7,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyTuple};
 
-use super::slot::Slot;
+use super::slot::{Slot, SlotGuard};
 use super::thread::{current_input, current_worker, current_worker_loop, wait_at_bridge};
+use crate::attach::detached;
 use crate::event_loop::{Deferred, NativeEventLoop, start_task};
 use crate::ffi::{context, thread_state};
 use crate::names;
@@ -20,6 +23,10 @@ use crate::names;
 /// The loops that serve requests in this process, for threads that the application itself
 /// has started; the last one is theirs. A worker's loop is that of its server.
 static HOME_LOOPS: Mutex<Vec<Py<NativeEventLoop>>> = Mutex::new(Vec::new());
+
+/// How long another task's step in a request's context is waited for.
+const LONGEST_STEP_MS: u32 = 5_000;
+const ONE_MS: Duration = Duration::from_millis(1);
 
 /// How many awaitables have crossed the bridge.
 static AWAITS: AtomicU64 = AtomicU64::new(0);
@@ -95,6 +102,10 @@ pub(crate) fn await_on_loop(py: Python<'_>, awaitable: Bound<'_, PyAny>) -> PyRe
             "no carboy server is running in this process",
         ));
     };
+    if !event_loop.get().is_turning() {
+        awaitable.call_method0("close").ok();
+        return Err(PyRuntimeError::new_err("the event loop was stopped"));
+    }
     AWAITS.fetch_add(1, Ordering::Relaxed);
     if let Some(input) = current_input(py) {
         // Async code must not wait for the body on the loop's thread: it is there before.
@@ -103,14 +114,17 @@ pub(crate) fn await_on_loop(py: Python<'_>, awaitable: Bound<'_, PyAny>) -> PyRe
     let home = event_loop.clone().unbind();
     let awaitable = awaitable.unbind();
     wait_for_loop(py, move |slot, context| {
-        let (slot, context) = (slot.clone().unbind(), context.clone().unbind());
+        let guard = SlotGuard::new(slot.clone().unbind());
+        let context = context.clone().unbind();
         let action = Box::new(move |py: Python<'_>| {
-            start_on_loop(
-                home.bind(py),
-                awaitable.bind(py),
-                slot.bind(py),
-                context.bind(py),
-            );
+            if let Some(slot) = guard.release() {
+                start_on_loop(
+                    home.bind(py),
+                    awaitable.bind(py),
+                    slot.bind(py),
+                    context.bind(py),
+                );
+            }
         });
         post_to_loop(&event_loop, action)
     })
@@ -128,14 +142,30 @@ pub(crate) fn wait_for_loop(
     // A thread's first context is nobody's to leave; the loop may enter that one as it is.
     let was_entered = context::exit(&context).is_ok();
     let waited = post(&slot, &context).and_then(|()| match &worker {
-        Some((pool, id)) => wait_at_bridge(py, pool, *id, slot.get().id),
+        Some((pool, id)) => {
+            // Another request on this thread would see a loop that this one is running.
+            let may_share = names::get_running_loop(py)?.call0()?.is_none();
+            wait_at_bridge(py, pool, *id, slot.get().id, may_share)
+        }
         None => slot.get().wait_foreign(py),
     });
     if was_entered {
-        context::enter(&context)?;
+        enter_again(&context)?;
     }
     waited?;
     slot.get().take()
+}
+
+/// Enters a context that the loop has left. A task that the application itself has put into
+/// the same context may be in it for the length of a step.
+fn enter_again(context: &Bound<'_, PyContext>) -> PyResult<()> {
+    for _ in 0..LONGEST_STEP_MS {
+        match context::enter(context) {
+            Ok(()) => return Ok(()),
+            Err(_) => detached(context.py(), || std::thread::park_timeout(ONE_MS)),
+        }
+    }
+    context::enter(context)
 }
 
 /// Runs a native action on the loop's thread, outside of any task and context but an empty

@@ -32,6 +32,9 @@ const WORKERS_STARTED_AT_ONCE: usize = 8;
 /// How long the pool looks before it adds threads to a queue that stands still.
 const GROWTH_DELAY: Duration = Duration::from_millis(2);
 
+/// How long the pool does without further threads when one could not be started.
+const GROWTH_PAUSE: Duration = Duration::from_secs(1);
+
 /// A job that waited this long gets a thread even though others move on.
 const LONGEST_QUEUE_WAIT: Duration = Duration::from_millis(10);
 
@@ -58,10 +61,19 @@ struct State {
     jobs_begun: u64,
     jobs_ended: u64,
     workers_ended: usize,
+    /// Set while the system starts no more threads.
+    growth_paused_until: Option<Instant>,
     stopping: bool,
 }
 
 impl State {
+    /// Whether no thread may be added now.
+    fn is_full(&self, limit: usize) -> bool {
+        self.workers.len() - self.workers_ended >= limit
+            || self
+                .growth_paused_until
+                .is_some_and(|until| Instant::now() < until)
+    }
     fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.jobs_begun == self.jobs_ended
     }
@@ -122,13 +134,31 @@ impl Pool {
     /// Queues a job: here a request is handed over to the workers.
     pub(crate) fn dispatch(&self, job: Job) {
         let mut state = self.state();
+        if state.stopping {
+            // The workers may have ended. What comes now is the rest of a request that was
+            // served on the loop, and is not lost.
+            drop(state);
+            std::thread::spawn(move || Python::attach(job));
+            return;
+        }
         state.queue.push_back(QueuedJob {
             job,
             since: Instant::now(),
         });
+        self.wake_one(&mut state);
+    }
+
+    /// Wakes somebody for the job at the front of the queue.
+    ///
+    /// A worker that is woken for a job but finds a result for one of its stacks takes that
+    /// first; it must call this again, or nobody would come for the job.
+    fn wake_one(&self, state: &mut State) {
+        if state.queue.is_empty() {
+            return;
+        }
         if let Some(worker) = state.idle.pop() {
             state.workers[worker].wake.notify_one();
-        } else if state.workers.len() < self.limit {
+        } else if !state.is_full(self.limit) {
             self.growth.notify_one();
         } else if self.shares_threads
             && let Some(worker) = state.at_bridge.pop()
@@ -155,14 +185,16 @@ impl Pool {
                 return Vec::new();
             }
             let waiting = state.queue.len();
-            if waiting == 0 || state.workers.len() >= self.limit {
-                state = self
+            if waiting == 0 || state.is_full(self.limit) {
+                // With a bound, because a pause of the growth ends by itself.
+                let (woken, _) = self
                     .growth
-                    .wait(state)
+                    .wait_timeout(state, GROWTH_PAUSE)
                     .unwrap_or_else(PoisonError::into_inner);
+                state = woken;
                 continue;
             }
-            if state.workers.len() < WORKERS_STARTED_AT_ONCE {
+            if state.workers.len() - state.workers_ended < WORKERS_STARTED_AT_ONCE {
                 return vec![Self::add_worker(&mut state)];
             }
             let begun = state.jobs_begun;
@@ -171,7 +203,8 @@ impl Pool {
                 .wait_timeout_while(state, GROWTH_DELAY, |state| !state.stopping)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
-            let room = self.limit.saturating_sub(state.workers.len());
+            let live = state.workers.len() - state.workers_ended;
+            let room = self.limit.saturating_sub(live);
             let wanted = if state.jobs_begun == begun {
                 state.queue.len().min(WORKERS_PER_GROWTH)
             } else {
@@ -190,6 +223,7 @@ impl Pool {
         let mut state = self.state();
         loop {
             if let Some(slot) = state.workers[worker].resolved.pop_front() {
+                self.wake_one(&mut state);
                 return Duty::Resume(slot);
             }
             if let Some(queued) = state.queue.pop_front() {
@@ -206,26 +240,37 @@ impl Pool {
         }
     }
 
-    /// Waits at a bridge for the result `own`.
-    pub(crate) fn wait_at_bridge(&self, worker: WorkerId, own: SlotId) -> BridgeWait {
+    /// Waits at a bridge for the result `own`, doing nothing else unless the thread may be
+    /// shared.
+    pub(crate) fn wait_at_bridge(
+        &self,
+        worker: WorkerId,
+        own: SlotId,
+        may_share: bool,
+    ) -> BridgeWait {
         let mut state = self.state();
         loop {
             let resolved = &mut state.workers[worker].resolved;
             if let Some(position) = resolved.iter().position(|slot| *slot == own) {
                 resolved.remove(position);
+                self.wake_one(&mut state);
                 return BridgeWait::Resolved;
             }
-            if !resolved.is_empty() {
+            if may_share && !resolved.is_empty() {
+                self.wake_one(&mut state);
                 return BridgeWait::OtherDuty;
             }
             let is_needed = self.shares_threads
+                && may_share
                 && !state.queue.is_empty()
                 && state.idle.is_empty()
-                && state.workers.len() >= self.limit;
+                && state.is_full(self.limit);
             if is_needed {
                 return BridgeWait::OtherDuty;
             }
-            state.at_bridge.push(worker);
+            if may_share {
+                state.at_bridge.push(worker);
+            }
             let wake = Arc::clone(&state.workers[worker].wake);
             state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.at_bridge.retain(|waiting| *waiting != worker);
@@ -271,6 +316,13 @@ impl Pool {
     /// Notes that a worker's thread has ended.
     pub(crate) fn worker_ended(&self) {
         self.state().workers_ended += 1;
+    }
+
+    /// Adds no thread for a while: the system refuses to start one.
+    pub(crate) fn pause_growth(&self) {
+        let mut state = self.state();
+        state.growth_paused_until = Some(Instant::now() + GROWTH_PAUSE);
+        self.wake_one(&mut state);
     }
 
     /// Threads that were started and have not ended.

@@ -80,21 +80,55 @@ impl Slot {
     }
 }
 
+/// Settles once the step that runs now has left its context. A loop that has stopped takes
+/// no more steps: then nobody is in the context.
+fn settle_after_step(
+    slot: Py<Slot>,
+    event_loop: &Bound<'_, NativeEventLoop>,
+    outcome: PyResult<Py<PyAny>>,
+) {
+    if event_loop.get().is_turning() {
+        event_loop
+            .get()
+            .defer(Box::new(move |_| slot.get().settle(outcome)));
+    } else {
+        slot.get().settle(outcome);
+    }
+}
+
+/// Settles a slot with an error if what was to settle it is dropped before it could run.
+pub(crate) struct SlotGuard(Option<Py<Slot>>);
+
+impl SlotGuard {
+    pub(crate) fn new(slot: Py<Slot>) -> Self {
+        Self(Some(slot))
+    }
+
+    /// Gives the slot on, to whom will settle it.
+    pub(crate) fn release(mut self) -> Option<Py<Slot>> {
+        self.0.take()
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            let error = PyRuntimeError::new_err("the event loop was stopped");
+            slot.get().settle(Err(error));
+        }
+    }
+}
+
 #[pymethods]
 impl Slot {
     /// Settles with a result. Called in a task's step: the thread that waits is woken
     /// when the step has left the context.
     fn resolve(slf: Py<Self>, event_loop: Bound<'_, NativeEventLoop>, result: Py<PyAny>) {
-        event_loop
-            .get()
-            .defer(Box::new(move |_| slf.get().settle(Ok(result))));
+        settle_after_step(slf, &event_loop, Ok(result));
     }
 
     /// Settles with an exception, as `resolve`.
     fn reject(slf: Py<Self>, event_loop: Bound<'_, NativeEventLoop>, error: Bound<'_, PyAny>) {
-        let error = PyErr::from_value(error);
-        event_loop
-            .get()
-            .defer(Box::new(move |_| slf.get().settle(Err(error))));
+        settle_after_step(slf, &event_loop, Err(PyErr::from_value(error)));
     }
 }

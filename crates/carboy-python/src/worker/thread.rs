@@ -21,6 +21,9 @@ use crate::event_loop::NativeEventLoop;
 use crate::names;
 use crate::wsgi::InputStream;
 
+/// Idle stacks that a thread keeps; more end, and give their memory back.
+const SPARE_STACKS: usize = 4;
+
 struct WorkerThread {
     pool: Arc<Pool>,
     /// The loop of the server that the pool works for.
@@ -79,8 +82,9 @@ pub(super) fn wait_at_bridge(
     pool: &Arc<Pool>,
     worker: WorkerId,
     slot: SlotId,
+    may_share: bool,
 ) -> PyResult<()> {
-    if detached(py, || pool.wait_at_bridge(worker, slot)) == BridgeWait::Resolved {
+    if detached(py, || pool.wait_at_bridge(worker, slot, may_share)) == BridgeWait::Resolved {
         return Ok(());
     }
     // Another stack of this thread goes on; it comes back here once the slot is settled.
@@ -138,13 +142,13 @@ fn make_stacks(py: Python<'_>, first: &Bound<'_, PyAny>) -> PyResult<()> {
 #[pyfunction]
 fn work_on_new_stack(py: Python<'_>) -> PyResult<()> {
     match current_worker() {
-        Some((pool, id)) => work(py, &pool, id),
+        Some((pool, id)) => work(py, &pool, id, false),
         None => Ok(()),
     }
 }
 
 /// A worker's loop.
-fn work(py: Python<'_>, pool: &Arc<Pool>, id: WorkerId) -> PyResult<()> {
+fn work(py: Python<'_>, pool: &Arc<Pool>, id: WorkerId, is_first: bool) -> PyResult<()> {
     loop {
         match detached(py, || pool.next_duty(id)) {
             Duty::Run(job) => {
@@ -155,6 +159,12 @@ fn work(py: Python<'_>, pool: &Arc<Pool>, id: WorkerId) -> PyResult<()> {
                 let parked = with_worker(|worker| worker.parked_stacks.remove(&slot)).flatten();
                 let Some(parked) = parked else { continue };
                 let this_stack = names::current_greenlet(py)?.call0()?.unbind();
+                let has_spares = with_worker(|worker| worker.idle_stacks.len() >= SPARE_STACKS);
+                if !is_first && has_spares == Some(true) {
+                    // A stack that ends goes on with its parent.
+                    this_stack.setattr(py, "parent", parked)?;
+                    return Ok(());
+                }
                 with_worker(|worker| worker.idle_stacks.push(this_stack));
                 // Comes back when this stack is needed again, or raises GreenletExit when
                 // the thread ends.
@@ -209,9 +219,15 @@ impl WorkerPool {
                 keywords.set_item("name", format!("carboy-worker-{}", id + 1))?;
                 // The server stops its workers itself; a forced stop does not wait for them.
                 keywords.set_item("daemon", true)?;
-                thread_class
-                    .call((), Some(&keywords))?
-                    .call_method0("start")?;
+                let started = thread_class
+                    .call((), Some(&keywords))
+                    .and_then(|thread| thread.call_method0("start"));
+                if let Err(error) = started {
+                    let message = "no further worker thread can be started: %s";
+                    names::logger(py)?.call_method1("warning", (message, error.value(py)))?;
+                    pool.worker_ended();
+                    pool.pause_growth();
+                }
             }
         }
     }
@@ -231,7 +247,7 @@ impl WorkerPool {
         if pool.shares_threads() {
             start_stack_maker(py)?;
         }
-        let result = work(py, &pool, id);
+        let result = work(py, &pool, id, true);
         let ended = WORKER.take();
         drop(ended);
         pool.worker_ended();

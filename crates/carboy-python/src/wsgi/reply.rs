@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::PyString;
 use tokio::sync::oneshot;
 
 use crate::attach::detached;
@@ -25,7 +25,7 @@ impl Head {
     /// # Errors
     ///
     /// `TypeError` and `ValueError` that name the bad part.
-    pub(crate) fn parse(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyList>) -> PyResult<Self> {
+    pub(crate) fn parse(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
         let text = status.cast::<PyString>().map_err(|_| {
             PyTypeError::new_err(format!(
                 "the status must be a str, not {}",
@@ -33,8 +33,9 @@ impl Head {
             ))
         })?;
         let (status, reason) = parse_status(text.to_str()?)?;
-        let mut map = HeaderMap::with_capacity(headers.len() + 1);
-        for header in headers {
+        let mut map = HeaderMap::with_capacity(headers.len().unwrap_or_default() + 1);
+        for header in headers.try_iter()? {
+            let header = header?;
             let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
                 header.extract().map_err(|_| {
                     PyTypeError::new_err("each header must be a tuple of a name and a value")

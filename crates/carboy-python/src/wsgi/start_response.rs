@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use pyo3::exceptions::{PyAssertionError, PyConnectionError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyTuple};
 
 use super::reply::{Head, Responder};
 
@@ -58,11 +58,11 @@ impl StartResponse {
 impl StartResponse {
     /// Sets the status and the headers. With `exc_info`, replaces those set before, or
     /// raises it when they are sent already.
-    #[pyo3(signature = (status, headers, exc_info = None, /))]
+    #[pyo3(signature = (status, headers, exc_info = None))]
     fn __call__<'py>(
         slf: &Bound<'py, Self>,
         status: &Bound<'py, PyAny>,
-        headers: &Bound<'py, PyList>,
+        headers: &Bound<'py, PyAny>,
         exc_info: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
