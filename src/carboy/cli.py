@@ -118,6 +118,8 @@ def run(app: str | None, app_option: str | None, **options: Any) -> None:
         serve(application, config, on_ready=announce)
     except OSError as error:
         raise click.ClickException(_explain(error, config)) from error
+    except RuntimeError as error:
+        raise click.ClickException(f"Can't serve here: {error}.") from error
 
 
 def _configure_logging() -> None:

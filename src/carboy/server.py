@@ -128,6 +128,7 @@ class Server:
     """
 
     def __init__(self, application: WSGIApplication, config: ServerConfig, loop: EventLoop) -> None:
+        _refuse_gevent()
         self._config = config
         self._loop = loop
         self._workers = WorkerPool(loop, config.threads, config.share_threads)
@@ -221,6 +222,16 @@ class Server:
         statistics["worker_threads"] = self._workers.live_workers
         statistics["queued_requests"] = self._workers.queued_jobs
         return statistics
+
+
+def _refuse_gevent() -> None:
+    """Raise ``RuntimeError`` where gevent has patched threads: there are none to work on then."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise RuntimeError(
+            "gevent has patched the threading module, and carboy needs real threads: remove"
+            " gevent.monkey.patch_all(), which carboy makes unnecessary"
+        )
 
 
 #: The workers of servers that were stopped before their requests were done.
@@ -331,6 +342,7 @@ def serve(
 
     Raises:
         OSError: If the address can't be listened on.
+        RuntimeError: If gevent has patched threads.
         TypeError: If the application is not callable, or a setting is unknown.
     """
     if not callable(application):
