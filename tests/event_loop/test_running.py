@@ -1,6 +1,7 @@
 """Running coroutines on carboy's loop: results, errors, cancellation, closing."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -447,10 +448,16 @@ def test_a_loop_that_was_never_closed_is_freed_with_its_descriptors() -> None:
     assert open_descriptors() <= before
 
 
-def run_script(source: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def run_script(source: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a script, which is ended with the block, whatever became of it."""
+    with subprocess.Popen(
         [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 PARKED = """
