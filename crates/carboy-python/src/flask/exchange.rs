@@ -21,7 +21,7 @@ use super::{DispatchPlan, Route};
 use crate::event_loop::{NativeEventLoop, start_task};
 use crate::ffi::context;
 use crate::names;
-use crate::worker::{Pool, Slot};
+use crate::worker::{Pool, Slot, enter_again};
 use crate::wsgi::{Responder, StartResponse, close, deliver_complete, deliver_iterable, fail};
 
 /// Where the answer goes.
@@ -278,31 +278,35 @@ fn finish_on_worker(
     (application, flask_context, _, stage, value): FinishArguments<'_>,
     responder: Responder,
 ) {
-    let outcome = Bound::new(py, StartResponse::new(responder)).and_then(|start_response| {
-        context::enter(context)?;
-        let iterable = names::finish(py).and_then(|finish| {
-            let arguments = (
-                application,
-                flask_context,
-                environ,
-                stage,
-                value,
-                &start_response,
-            );
-            finish.call1(arguments)
-        });
-        let outcome = iterable.and_then(|iterable| {
-            let delivered = deliver_iterable(&iterable, &start_response);
-            let closed = close(&iterable);
-            delivered.and(closed)
-        });
-        if let Err(error) = outcome {
-            let (_, mut responder) = start_response.get().take();
-            fail(py, environ, error, &mut responder);
-        }
-        context::exit(context)
+    let start_response = match Bound::new(py, StartResponse::new(responder)) {
+        Ok(start_response) => start_response,
+        Err(error) => return error.write_unraisable(py, None),
+    };
+    // The application may have put something of its own into this very context, which is in
+    // it for the length of a step.
+    let entered = enter_again(context);
+    let is_entered = entered.is_ok();
+    let iterable = entered.and_then(|()| {
+        let arguments = (
+            application,
+            flask_context,
+            environ,
+            stage,
+            value,
+            &start_response,
+        );
+        names::finish(py)?.call1(arguments)
+    });
+    let outcome = iterable.and_then(|iterable| {
+        let delivered = deliver_iterable(&iterable, &start_response);
+        let closed = close(&iterable);
+        delivered.and(closed)
     });
     if let Err(error) = outcome {
+        let (_, mut responder) = start_response.get().take();
+        fail(py, environ, error, &mut responder);
+    }
+    if is_entered && let Err(error) = context::exit(context) {
         error.write_unraisable(py, None);
     }
 }

@@ -158,7 +158,11 @@ pub(crate) fn wait_for_loop(
 
 /// Enters a context that the loop has left. A task that the application itself has put into
 /// the same context may be in it for the length of a step.
-fn enter_again(context: &Bound<'_, PyContext>) -> PyResult<()> {
+///
+/// # Errors
+///
+/// `RuntimeError` when that takes longer than a step may.
+pub(crate) fn enter_again(context: &Bound<'_, PyContext>) -> PyResult<()> {
     for _ in 0..LONGEST_STEP_MS {
         match context::enter(context) {
             Ok(()) => return Ok(()),

@@ -11,7 +11,8 @@ mod slot;
 mod thread;
 
 pub(crate) use bridge::{
-    add_home_loop, await_on_loop, awaits, post_to_loop, remove_home_loop, wait_for_loop,
+    add_home_loop, await_on_loop, awaits, enter_again, post_to_loop, remove_home_loop,
+    wait_for_loop,
 };
 pub(crate) use pool::Pool;
 pub(crate) use slot::Slot;
