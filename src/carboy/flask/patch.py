@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: What carboy's ``make_response`` ends with: what it found in place, which may be a tracer's.
 _flask_make_response = Flask.make_response
 
 
@@ -66,16 +67,25 @@ def _is_awaitable(value: object) -> bool:
 #: carboy's methods by name.
 REPLACEMENTS = {"async_to_sync": async_to_sync, "make_response": make_response}
 
-_replaced = {name: getattr(Flask, name) for name in REPLACEMENTS}
+_replaced: dict[str, Any] = {}
 _installed = 0
 
 
 def install() -> None:
     """Replace Flask's methods. Each call needs one of ``uninstall``."""
-    global _installed
+    global _flask_make_response, _installed
     _installed += 1
     for name, method in REPLACEMENTS.items():
-        setattr(Flask, name, method)
+        if (found := getattr(Flask, name)) is not method:
+            _replaced[name] = found
+            setattr(Flask, name, method)
+    _flask_make_response = _replaced["make_response"]
+
+
+def replaced(name: str) -> Any:
+    """Return the method that one of carboy's stands for, or will once it is installed."""
+    found = getattr(Flask, name)
+    return _replaced[name] if found is REPLACEMENTS[name] else found
 
 
 def uninstall() -> None:

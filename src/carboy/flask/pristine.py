@@ -12,7 +12,8 @@ import flask
 import werkzeug
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSessionInterface
-from werkzeug.routing import Map, Rule, converters
+from werkzeug.routing import Map, MapAdapter, Rule, converters
+from werkzeug.routing.matcher import StateMachineMatcher
 from werkzeug.wrappers import Request, Response
 
 from carboy.flask import patch
@@ -49,6 +50,22 @@ REQUEST_PATH_SIGNALS = (
     flask.request_tearing_down,
 )
 
+#: The classes whose methods Flask calls on that way, and the native dispatch does without.
+REQUEST_PATH_CLASSES = (
+    flask.ctx.AppContext,
+    flask.ctx._AppCtxGlobals,
+    SecureCookieSessionInterface,
+    Map,
+    MapAdapter,
+    StateMachineMatcher,
+    # Only Flask 3.1 has it, and the module makes a warning of asking for it elsewhere.
+    *(
+        class_
+        for name, class_ in vars(flask.ctx).items()
+        if name == "RequestContext" and isinstance(class_, type)
+    ),
+)
+
 _OWN_SOURCES = tuple(
     str(Path(package.__file__).parent) + os.sep
     for package in (flask, werkzeug)
@@ -79,7 +96,8 @@ _OWN_CONVERTERS = frozenset(
 def _own_method(name: str) -> object:
     """Find Flask's function, or something that equals nothing if somebody replaced it."""
     if name in patch.REPLACEMENTS:
-        return patch.REPLACEMENTS[name]
+        is_own = name == "async_to_sync" or _is_own_function(patch.replaced(name))
+        return patch.REPLACEMENTS[name] if is_own else object()
     method = inspect.getattr_static(flask.Flask, name, None)
     if method is None:
         # Flask 3.2 has None where a method is not overridden.
@@ -106,8 +124,8 @@ def request_path_parts() -> tuple[object, ...]:
     """Give the native dispatch what it compares with.
 
     Returns:
-        The methods by name, the signals' receivers, the session interface's class, and
-        the class of ``g``.
+        The methods by name, the signals' receivers, the session interface's class, the class
+        of ``g``, and the classes that have to stay as they are, with whether they are.
     """
     methods = [(name, _own_method(name)) for name in REQUEST_PATH_METHODS]
     receivers = [signal.receivers for signal in REQUEST_PATH_SIGNALS]
@@ -116,7 +134,13 @@ def request_path_parts() -> tuple[object, ...]:
         receivers,
         SecureCookieSessionInterface,
         flask.ctx._AppCtxGlobals,
+        [(class_, _is_plain(class_)) for class_ in REQUEST_PATH_CLASSES],
     )
+
+
+def _is_plain(class_: type) -> bool:
+    """Whether a class has Flask's or Werkzeug's own methods and no others."""
+    return all(_is_installed(class_, name) for name in dir(class_))
 
 
 def _is_installed(class_: type, name: str) -> bool:
@@ -155,8 +179,8 @@ def are_plain_response_classes() -> bool:
     return (
         response_class.default_mimetype == "text/html"
         and response_class.default_status == 200
-        and all(_is_installed(response_class, name) for name in dir(response_class))
-        and all(_is_installed(provider_class, name) for name in dir(provider_class))
+        and _is_plain(response_class)
+        and _is_plain(provider_class)
     )
 
 

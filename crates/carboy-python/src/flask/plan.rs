@@ -46,6 +46,9 @@ struct FlaskParts {
     /// The address and the version tag of the request class that was found plain last.
     plain_request_class: Mutex<Option<(usize, u32)>>,
     globals_class: Py<PyAny>,
+    /// The classes of contexts, sessions and routing with their version tags, 0 for one that
+    /// was changed before: Flask would call their methods, the dispatch here does not.
+    unchanged_classes: Vec<(Py<PyType>, u32)>,
     routes: RouteCache,
     contexts: Option<ContextParts>,
     responses: ResponseParts,
@@ -58,7 +61,19 @@ impl DispatchPlan {
         let flask_class = names::flask_class(py)?;
         let flask = if application.is_instance(flask_class)? {
             let parts = names::request_path_parts(py)?.call0()?;
-            let (methods, receivers, session_interface_class, globals_class) = parts.extract()?;
+            let (methods, receivers, session_interface_class, globals_class, classes): (
+                _,
+                _,
+                _,
+                _,
+                Vec<(Bound<'_, PyType>, bool)>,
+            ) = parts.extract()?;
+            let tagged = |(class, is_plain): (Bound<'_, PyType>, bool)| {
+                // The look-up makes CPython give the class a tag if it has none.
+                class.getattr(intern!(py, "__init__"))?;
+                let tag = if is_plain { version_tag(&class) } else { 0 };
+                PyResult::Ok((class.unbind(), tag))
+            };
             Some(FlaskParts {
                 class: application.get_type().unbind(),
                 compared_tag: AtomicU32::new(0),
@@ -67,6 +82,7 @@ impl DispatchPlan {
                 session_interface_class,
                 plain_request_class: Mutex::new(None),
                 globals_class,
+                unchanged_classes: classes.into_iter().map(tagged).collect::<PyResult<_>>()?,
                 routes: RouteCache::default(),
                 contexts: ContextParts::new(py)?,
                 responses: ResponseParts::new(py)?,
@@ -281,6 +297,11 @@ impl FlaskParts {
 
     fn has_own_class(&self, application: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = application.py();
+        let is_changed =
+            |(class, tag): &(Py<PyType>, u32)| *tag == 0 || version_tag(class.bind(py)) != *tag;
+        if self.unchanged_classes.iter().any(is_changed) {
+            return Ok(true);
+        }
         let session_interface = application.getattr(intern!(py, "session_interface"))?;
         if !session_interface
             .get_type()
