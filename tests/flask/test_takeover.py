@@ -12,7 +12,7 @@ TESTS = """
     import asyncio, threading
     import pytest
     from carboy.testing import takeover
-    from flask import Flask, g, session
+    from flask import Flask, g, request, session
 
     loops = set()
 
@@ -24,6 +24,7 @@ TESTS = """
         @app.get("/async")
         async def async_view():
             loops.add(asyncio.get_running_loop())
+            g.thread = threading.current_thread().name
             return threading.current_thread().name
 
         @app.get("/sync")
@@ -68,9 +69,24 @@ TESTS = """
             client.get("/sync")
             assert session["seen"]
 
+    def test_contexts_of_views_on_the_loop_are_preserved(app):
+        with app.test_client() as client:
+            client.get("/async?number=1")
+            assert request.args["number"] == "1"
+            assert g.thread == "carboy-loop"
+            client.get("/async?number=2")
+            assert request.args["number"] == "2"
+        with pytest.raises(RuntimeError, match="outside of request context"):
+            request.args
+
+    def test_the_context_of_a_failure_is_preserved(app):
+        with app.test_client() as client:
+            assert client.get("/fails?number=3").status_code == 500
+            assert request.args["number"] == "3"
+
     def test_it_counts():
-        assert takeover.statistics["requests"] == 6
-        assert takeover.statistics["on_loop"] == 3
+        assert takeover.statistics["requests"] == 9
+        assert takeover.statistics["on_loop"] == 6
         assert takeover.statistics["awaits"] >= 1
 """
 
@@ -88,5 +104,5 @@ def test_a_projects_tests_are_served_by_carboy(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 passed" in done.stdout
-    assert re.search(r"carboy served 6 requests of test clients: 3 whole on the loop", done.stdout)
+    assert "8 passed" in done.stdout
+    assert re.search(r"carboy served 9 requests of test clients: 6 whole on the loop", done.stdout)

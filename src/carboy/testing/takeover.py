@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import werkzeug.test
 from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 from carboy._carboy import InProcessDispatcher, add_home_loop, awaits
 from carboy.flask import patch, pipeline
@@ -71,6 +73,9 @@ def _serve(
 @functools.wraps(_run_wsgi_app)
 def run_wsgi_app(app: WSGIApplication, environ: WSGIEnvironment, buffered: bool = False) -> Any:  # noqa: FBT001, FBT002 - Werkzeug's signature.
     """As ``werkzeug.test.run_wsgi_app``, through carboy."""
+    if isinstance(app, (HTTPException, Response)):
+        # Flask makes its response of such an object with this function: that is no request.
+        return _run_wsgi_app(app, environ, buffered)
     before = awaits()
     served = functools.partial(_serve, app)
     try:
