@@ -116,6 +116,12 @@ class ServerProcess:
             raise AssertionError(f"no line {compiled.pattern!r} in:\n{self.output}") from None
         return found[0]
 
+    def wait_for_count(self, text: str, count: int) -> None:
+        """Wait until a text was printed this often. Threads may print into one line."""
+        eventually(
+            lambda: self.output.count(text) >= count, what=f"{count} times {text!r} in the output"
+        )
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the process."""
         self.process.send_signal(number)
