@@ -43,6 +43,8 @@ def build_with_connection(colour: str) -> Flask:
     @app.after_request
     def after(response: Response) -> Response:
         note("after")
+        # After the last teardown, on the thread that made it as well.
+        response.call_on_close(g.connection.close)
         return response
 
     @app.teardown_request

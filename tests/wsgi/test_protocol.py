@@ -10,6 +10,7 @@ from wsgiref.validate import validator
 import pytest
 from support.live import Live
 from support.waiting import eventually
+from werkzeug.datastructures import Headers
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -205,6 +206,32 @@ def test_start_response_with_exc_info_replaces_a_head_that_was_not_sent() -> Non
         answer = live.get()
 
     assert (answer.status, answer.reason, answer.header("x-first")) == (503, "Busy", None)
+
+
+def test_exc_info_may_be_named() -> None:
+    def application(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", TEXT, exc_info=None)  # type: ignore[call-arg]
+        try:
+            raise ValueError("before the body")
+        except ValueError:
+            start_response(status="503 Busy", headers=TEXT, exc_info=sys.exc_info())  # type: ignore[call-arg]
+        return [b"replaced"]
+
+    with Live(application) as live:
+        assert (live.get().status, live.get().body) == (503, b"replaced")
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, Headers])
+def test_headers_are_any_iterable_of_pairs(kind: Callable[[Any], Any]) -> None:
+    def application(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", kind([*TEXT, ("X-Two", "1"), ("X-Two", "2")]))
+        return [b"text"]
+
+    with Live(application) as live:
+        answer = live.get()
+
+    assert answer.header_list("x-two") == ["1", "2"]
+    assert answer.header("content-type") == "text/plain"
 
 
 def test_start_response_with_exc_info_raises_it_when_the_head_is_sent(
