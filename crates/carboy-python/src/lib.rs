@@ -23,7 +23,7 @@ mod carboy_module {
     #[pymodule_export]
     use super::event_loop::{Handle, NativeEventLoop, TimerHandle};
     #[pymodule_export]
-    use super::flask::Exchange;
+    use super::flask::{AppContextBase, Exchange, RequestContextBase};
     #[pymodule_export]
     use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};
     #[pymodule_export]

@@ -54,6 +54,8 @@ imported! {
     socket = "socket" . "socket";
     wsgi_decoding_dance = "werkzeug._internal" . "_wsgi_decoding_dance";
     context_parts = "carboy.flask.lazy_context" . "parts";
+    create_url_adapter = "carboy.flask.lazy_context" . "create_url_adapter";
+    open_session = "carboy.flask.lazy_context" . "open_session";
     response_class = "flask" . "Response";
     json_provider_class = "flask.json.provider" . "DefaultJSONProvider";
     json_encoder = "carboy.flask.json" . "json_encoder";

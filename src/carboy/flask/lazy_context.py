@@ -1,7 +1,8 @@
 """Flask's request context with the parts that few views look at made when they are asked for.
 
 The native dispatch makes these objects without their constructors (``flask/context.rs``),
-for requests on whose way nothing can tell the difference. Whether Flask and Werkzeug have
+for requests on whose way nothing can tell the difference; their attributes are native
+(``flask/lazy_context.rs``). Whether Flask and Werkzeug have
 the attributes that it fills in is looked at once, against objects that their own
 constructors have made; if not, the constructors are called for each request.
 """
@@ -19,9 +20,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
+from carboy._carboy import AppContextBase, RequestContextBase
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flask.ctx import RequestContext
     from flask.sessions import SessionMixin
     from werkzeug.routing import MapAdapter
 
@@ -49,52 +53,37 @@ _REQUEST_CONTEXT_ATTRIBUTES = {
     "url_adapter",
 }
 
-_ABSENT = object()
+
+def _with_native_half(native_half: type, own: type) -> type:
+    """Make a class whose attributes are native, and that looks like Flask's own."""
+    names = {"__slots__": (), "__module__": own.__module__, "__doc__": own.__doc__}
+    return type(own.__name__, (native_half, own), names)
 
 
-def _lazy_request_context() -> type:
-    """Make the class; only Flask 3.1 has a context of its own for the request."""
+def create_url_adapter(context: RequestContext) -> MapAdapter | None:
+    """Make the adapter for building URLs as ``RequestContext.__init__`` does."""
+    try:
+        return context.app.create_url_adapter(context.request)
+    except HTTPException as error:
+        context.request.routing_exception = error
+        return None
 
-    class LazyRequestContext(flask_ctx.RequestContext):
-        """``flask.ctx.RequestContext``, whose URL adapter and session are made when asked for."""
 
-        _adapter: Any = _ABSENT
-        #: The session interface's method when the context was pushed.
-        _open_session: Callable[[Flask, Any], SessionMixin | None] | None = None
-        _opened_session: SessionMixin | None = None
+def open_session(
+    context: RequestContext, opener: Callable[[Flask, Any], SessionMixin | None] | None
+) -> SessionMixin:
+    """Open the session as ``RequestContext.push`` does.
 
-        @property
-        def url_adapter(self) -> MapAdapter | None:
-            """The adapter for building URLs, as ``Flask.create_url_adapter`` makes it."""
-            if self._adapter is _ABSENT:
-                try:
-                    self._adapter = self.app.create_url_adapter(self.request)
-                except HTTPException as error:
-                    self._adapter = None
-                    self.request.routing_exception = error
-            return self._adapter  # type: ignore[no-any-return]
-
-        @url_adapter.setter
-        def url_adapter(self, adapter: MapAdapter | None) -> None:
-            self._adapter = adapter
-
-        @property
-        def _session(self) -> SessionMixin:
-            """The session, opened as ``RequestContext.push`` does."""
-            if self._opened_session is None:
-                open_session = self._open_session or self.app.session_interface.open_session
-                session = open_session(self.app, self.request)
-                if session is None:
-                    session = self.app.session_interface.make_null_session(self.app)
-                self._opened_session = session
-            return self._opened_session
-
-        @_session.setter
-        def _session(self, session: SessionMixin | None) -> None:
-            self._opened_session = session
-
-    LazyRequestContext.__qualname__ = "LazyRequestContext"
-    return LazyRequestContext
+    Args:
+        context: The request's context.
+        opener: The session interface's method when the context was pushed; none for a context
+            that was not pushed for a request.
+    """
+    interface = context.app.session_interface
+    session = (opener or interface.open_session)(context.app, context.request)
+    if session is None:
+        session = interface.make_null_session(context.app)
+    return session  # type: ignore[return-value]
 
 
 def parts() -> tuple[object, ...] | None:
@@ -121,8 +110,8 @@ def parts() -> tuple[object, ...] | None:
     if not looks_as_known:
         return None
     return (
-        _lazy_request_context(),
-        flask_ctx.AppContext,
+        _with_native_half(RequestContextBase, flask_ctx.RequestContext),
+        _with_native_half(AppContextBase, flask_ctx.AppContext),
         flask_globals._cv_app,
         request_variable,
         EnvironHeaders,

@@ -1,7 +1,9 @@
-//! Entering and leaving a `contextvars.Context` without a Python frame.
+//! Entering and leaving a `contextvars.Context`, and its variables, without a Python frame.
 //!
 //! `Context.run` needs a callable; the loop and the workers enter a context, do several
 //! things in it, and leave it again.
+
+use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -50,5 +52,61 @@ pub(crate) fn exit(context: &Bound<'_, PyContext>) -> PyResult<()> {
         Ok(())
     } else {
         Err(PyErr::fetch(context.py()))
+    }
+}
+
+/// The value of a `contextvars.ContextVar` in the current context, without its default.
+///
+/// # Errors
+///
+/// `TypeError` when `variable` is no context variable.
+pub(crate) fn get_variable<'py>(
+    variable: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let mut value = ptr::null_mut();
+    // SAFETY: CPython checks the type of the variable; with a default of null it stores a new
+    // reference, or null where there is no value.
+    let status =
+        unsafe { ffi::PyContextVar_Get(variable.as_ptr(), ptr::null_mut(), &raw mut value) };
+    if status != 0 {
+        return Err(PyErr::fetch(variable.py()));
+    }
+    // SAFETY: As said above, the reference is new, or there is none.
+    Ok(unsafe { Bound::from_owned_ptr_or_opt(variable.py(), value) })
+}
+
+/// Sets a `contextvars.ContextVar` in the current context and returns the token.
+///
+/// # Errors
+///
+/// `TypeError` when `variable` is no context variable.
+pub(crate) fn set_variable<'py>(
+    variable: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: Both are live objects, CPython checks the type of the variable, and it returns
+    // a new reference, or null with an exception set.
+    unsafe {
+        let token = ffi::PyContextVar_Set(variable.as_ptr(), value.as_ptr());
+        Bound::from_owned_ptr_or_err(variable.py(), token)
+    }
+}
+
+/// Gives a `contextvars.ContextVar` the value that it had before `token` was made.
+///
+/// # Errors
+///
+/// `ValueError` when the token is from another context or variable, `RuntimeError` when it
+/// was used already.
+pub(crate) fn reset_variable(
+    variable: &Bound<'_, PyAny>,
+    token: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    // SAFETY: Both are live objects whose types CPython checks.
+    let status = unsafe { ffi::PyContextVar_Reset(variable.as_ptr(), token.as_ptr()) };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(variable.py()))
     }
 }

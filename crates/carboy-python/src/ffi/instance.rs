@@ -1,9 +1,11 @@
 //! Instances of Python classes without their constructors.
 
+use std::ptr;
+
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 /// A new instance of a class whose `__init__` was not called, as `class.__new__(class)`.
 pub(crate) fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
@@ -26,5 +28,23 @@ pub(crate) fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'p
         // allocator with no extra items; it returns a new reference, or null with an error.
         Some(allocate) => unsafe { Bound::from_owned_ptr_or_err(py, allocate(type_object, 0)) },
         None => class.call_method1(intern!(py, "__new__"), (class,)),
+    }
+}
+
+/// A new instance of a class that inherits the constructor of a native class, whose
+/// `__init__` was not called: `class.__new__(class)` without the look-up.
+pub(crate) fn new_native_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    // SAFETY: A live type object, whose slots are set once when it is made ready.
+    let constructor = unsafe { (*class.as_type_ptr()).tp_new };
+    let Some(constructor) = constructor else {
+        return class.call_method1(intern!(py, "__new__"), (class,));
+    };
+    let arguments = PyTuple::empty(py);
+    // SAFETY: The slot is called as CPython calls it: with the type, a tuple, and no keyword
+    // arguments. It returns a new reference, or null with an exception set.
+    unsafe {
+        let instance = constructor(class.as_type_ptr(), arguments.as_ptr(), ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, instance)
     }
 }

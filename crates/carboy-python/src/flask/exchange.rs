@@ -8,7 +8,7 @@
 //! context.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,8 +16,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyTuple};
 
-use super::context::PushedContext;
-use super::{DispatchPlan, Route};
+use super::{DispatchPlan, RequestContextBase, RequestSource, Route};
 use crate::event_loop::{NativeEventLoop, start_task};
 use crate::ffi::context;
 use crate::names;
@@ -37,7 +36,8 @@ pub(crate) enum Sink {
 pub(crate) struct Exchange {
     plan: Arc<DispatchPlan>,
     event_loop: Py<NativeEventLoop>,
-    environ: Py<PyDict>,
+    /// What the request is made of, until Flask's context is pushed.
+    source: Mutex<Option<RequestSource>>,
     route: Route,
     context: Py<PyContext>,
     /// Flask's context, once it is pushed.
@@ -48,23 +48,47 @@ pub(crate) struct Exchange {
 /// Flask's context of a request.
 enum FlaskContext {
     /// Pushed by its own method: the request context of Flask 3.1, the app context of 3.2.
-    Own(Py<PyAny>),
+    Own {
+        context: Py<PyAny>,
+        environ: Py<PyDict>,
+    },
     /// Made and pushed natively.
-    Native(PushedContext),
+    Native(Py<RequestContextBase>),
 }
 
 impl FlaskContext {
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
-            Self::Own(context) => visit.call(context),
-            Self::Native(pushed) => pushed.traverse(visit),
+            Self::Own { context, environ } => {
+                visit.call(context)?;
+                visit.call(environ)
+            }
+            Self::Native(context) => visit.call(context),
         }
     }
 
-    fn object(&self) -> &Py<PyAny> {
+    fn object(&self, py: Python<'_>) -> Py<PyAny> {
         match self {
-            Self::Own(context) => context,
-            Self::Native(pushed) => &pushed.request_context,
+            Self::Own { context, .. } => context.clone_ref(py),
+            Self::Native(context) => context.clone_ref(py).into_any(),
+        }
+    }
+
+    fn environ<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        match self {
+            Self::Own { environ, .. } => Ok(environ.bind(py).clone()),
+            Self::Native(context) => context.get().environ(py),
+        }
+    }
+
+    /// Whether the view has asked for functions to be called after it.
+    fn has_after_request_functions(&self, py: Python<'_>) -> PyResult<bool> {
+        match self {
+            Self::Own { context, .. } => context
+                .bind(py)
+                .getattr(intern!(py, "_after_request_functions"))?
+                .is_truthy(),
+            Self::Native(context) => context.get().has_after_request_functions(py),
         }
     }
 }
@@ -75,7 +99,7 @@ impl FlaskContext {
 pub(crate) fn start_on_loop_thread(
     event_loop: &Bound<'_, NativeEventLoop>,
     plan: &Arc<DispatchPlan>,
-    environ: &Bound<'_, PyDict>,
+    source: RequestSource,
     route: Route,
     context: &Bound<'_, PyContext>,
     sink: Sink,
@@ -84,7 +108,7 @@ pub(crate) fn start_on_loop_thread(
     let exchange = Exchange {
         plan: Arc::clone(plan),
         event_loop: event_loop.clone().unbind(),
-        environ: environ.clone().unbind(),
+        source: Mutex::new(Some(source)),
         route,
         context: context.clone().unbind(),
         flask_context: OnceLock::new(),
@@ -104,19 +128,32 @@ pub(crate) fn start_on_loop_thread(
 
 impl Exchange {
     fn try_to_finish(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(flask_context) = self.flask_context(py) else {
+        let Some(flask_context) = self.flask_context.get() else {
             return Err(PyRuntimeError::new_err("finish() before begin()"));
         };
-        let flask_context = flask_context.bind(py);
-        if !self
-            .plan
-            .may_finish_on_loop(py, flask_context, &self.route, &value)?
+        if flask_context.has_after_request_functions(py)?
+            || !self.plan.may_finish_on_loop(py, &self.route, &value)?
         {
             self.finish_elsewhere(py, "value", value.unbind());
         } else if !self.finish_natively(py, &value)? {
             self.finish_here(py, &value)?;
         }
         Ok(())
+    }
+
+    /// The environ of the request.
+    fn environ<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        if let Some(flask_context) = self.flask_context.get() {
+            return flask_context.environ(py);
+        }
+        match &*self.source() {
+            Some(source) => source.environ(py),
+            None => Err(PyRuntimeError::new_err("the request has no environ yet")),
+        }
+    }
+
+    fn source(&self) -> MutexGuard<'_, Option<RequestSource>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the place where the answer goes: from here on the request is somebody else's, or
@@ -133,18 +170,38 @@ impl Exchange {
         sink
     }
 
-    fn flask_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// Pushes Flask's context by its own method, and puts up with what that finds wrong.
+    fn push_own_context(
+        &self,
+        application: &Bound<'_, PyAny>,
+        source: &RequestSource,
+    ) -> PyResult<()> {
+        let py = application.py();
+        let environ = source.environ(py)?;
+        let entered = names::enter(py)?.call1((application, &environ))?;
+        let (context, routing_exception): (Py<PyAny>, Option<Bound<'_, PyAny>>) =
+            entered.extract()?;
+        let environ = environ.unbind();
         self.flask_context
-            .get()
-            .map(|context| context.object().clone_ref(py))
+            .set(FlaskContext::Own { context, environ })
+            .ok();
+        match routing_exception {
+            Some(exception) => Err(PyErr::from_value(exception)),
+            None => Ok(()),
+        }
+    }
+
+    fn flask_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.flask_context.get().map(|context| context.object(py))
     }
 
     /// Answers a request that failed outside of Flask's own error handling.
     fn break_off(&self, py: Python<'_>, error: PyErr) {
         match self.take_sink() {
-            Some(Sink::Connection(mut responder, _)) => {
-                fail(py, self.environ.bind(py), error, &mut responder);
-            }
+            Some(Sink::Connection(mut responder, _)) => match self.environ(py) {
+                Ok(environ) => fail(py, &environ, error, &mut responder),
+                Err(_) => error.write_unraisable(py, None),
+            },
             Some(Sink::Caller(slot)) => slot.get().settle(Err(error)),
             None => error.write_unraisable(py, None),
         }
@@ -164,7 +221,8 @@ impl Exchange {
             *self.sink.lock().unwrap_or_else(PoisonError::into_inner),
             Some(Sink::Connection(..))
         );
-        if !goes_to_connection || pushed.has_open_session(py)? {
+        let pushed = pushed.get();
+        if !goes_to_connection || pushed.has_open_session() {
             return Ok(false);
         }
         let application = self.plan.application(py)?;
@@ -174,7 +232,7 @@ impl Exchange {
         if let Some(Sink::Connection(mut responder, _)) = self.take_sink() {
             responder.send_whole(head, content);
         }
-        if let Err(error) = contexts.pop(py, pushed, self.environ.bind(py)) {
+        if let Err(error) = contexts.pop(py, pushed) {
             error.write_unraisable(py, None);
         }
         Ok(true)
@@ -192,14 +250,14 @@ impl Exchange {
                 return Ok(());
             }
         };
-        let environ = self.environ.bind(py);
+        let environ = self.environ(py)?;
         match self.take_sink() {
             Some(Sink::Connection(responder, _)) => {
                 let start_response = Bound::new(py, StartResponse::new(responder))?;
                 let iterable = names::leave(py)?.call1((
                     &application,
                     &flask_context,
-                    environ,
+                    &environ,
                     response,
                     &start_response,
                 ));
@@ -210,7 +268,7 @@ impl Exchange {
                 });
                 if let Err(error) = delivered {
                     let (_, mut responder) = start_response.get().take();
-                    fail(py, environ, error, &mut responder);
+                    fail(py, &environ, error, &mut responder);
                 }
             }
             Some(Sink::Caller(slot)) => {
@@ -231,7 +289,10 @@ impl Exchange {
                 };
                 let application = application.unbind();
                 let flask_context = self.flask_context(py);
-                let environ = self.environ.clone_ref(py);
+                let environ = match self.environ(py) {
+                    Ok(environ) => environ.unbind(),
+                    Err(error) => return error.write_unraisable(py, None),
+                };
                 let context = self.context.clone_ref(py);
                 let job = Box::new(move |py: Python<'_>| {
                     let environ = environ.bind(py);
@@ -261,6 +322,15 @@ impl Exchange {
         let deferred = Box::new(move |_: Python<'_>| slot.get().settle(rest));
         self.event_loop.get().defer(deferred);
     }
+}
+
+/// Flask refuses changes of its setup once a request was served.
+fn note_first_request(application: &Bound<'_, PyAny>) -> PyResult<()> {
+    let name = intern!(application.py(), "_got_first_request");
+    if application.getattr(name)?.is_truthy()? {
+        return Ok(());
+    }
+    application.setattr(name, true)
 }
 
 type FinishArguments<'py> = (
@@ -326,7 +396,11 @@ impl Exchange {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Tracebacks keep this object, and what it holds may keep the traceback: the
         // collector has to see the way. It breaks the cycle at one of the others.
-        visit.call(&self.environ)?;
+        if let Ok(source) = self.source.try_lock()
+            && let Some(source) = &*source
+        {
+            visit.call(source.given_environ())?;
+        }
         visit.call(&self.route.view)?;
         visit.call(&self.route.view_args)?;
         visit.call(&self.context)?;
@@ -339,28 +413,24 @@ impl Exchange {
     /// Pushes Flask's context and calls the view. Returns what is to be awaited.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let application = self.plan.application(py)?;
-        let environ = self.environ.bind(py);
+        let source = self.source().take();
+        let Some(source) = source else {
+            return Err(PyRuntimeError::new_err("begin() was called before"));
+        };
         if let Some(contexts) = self.plan.contexts()
-            && contexts.applies_to(&application, environ)?
+            && contexts.applies_to(&application, &source)?
         {
-            let pushed = contexts.push(&application, environ, &self.route)?;
+            let pushed = contexts.push(&application, source, &self.route)?;
             self.flask_context.set(FlaskContext::Native(pushed)).ok();
-            application.setattr(intern!(py, "_got_first_request"), true)?;
+            note_first_request(&application)?;
         } else {
-            let entered = names::enter(py)?.call1((application, environ))?;
-            let (flask_context, routing_exception): (Py<PyAny>, Option<Bound<'_, PyAny>>) =
-                entered.extract()?;
-            self.flask_context
-                .set(FlaskContext::Own(flask_context))
-                .ok();
-            if let Some(exception) = routing_exception {
-                return Err(PyErr::from_value(exception));
-            }
+            self.push_own_context(&application, &source)?;
         }
-        self.route
-            .view
-            .bind(py)
-            .call((), Some(self.route.view_args.bind(py)))
+        let view = self.route.view.bind(py);
+        match &self.route.view_args {
+            None => view.call0(),
+            Some(arguments) => view.call((), Some(arguments.bind(py))),
+        }
     }
 
     /// Answers with what the view returned.

@@ -4,11 +4,16 @@
 mod context;
 mod eligibility;
 mod exchange;
+mod lazy_context;
+mod pending_request;
 mod plan;
+mod request_source;
 mod response;
 mod route;
 
 pub(crate) use eligibility::Reason;
 pub(crate) use exchange::{Exchange, Sink, start_on_loop_thread};
+pub(crate) use lazy_context::{AppContextBase, RequestContextBase};
 pub(crate) use plan::DispatchPlan;
+pub(crate) use request_source::RequestSource;
 pub(crate) use route::{Route, RouteQuery};

@@ -212,7 +212,6 @@ impl DispatchPlan {
     pub(crate) fn may_finish_on_loop(
         &self,
         py: Python<'_>,
-        context: &Bound<'_, PyAny>,
         route: &Route,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
@@ -226,9 +225,6 @@ impl DispatchPlan {
         Ok(!flask.has_replaced_method(py, &attributes)?
             && !flask.has_own_class(&application)?
             && ResponseParts::runs_only_flask(value)?
-            && !context
-                .getattr(intern!(py, "_after_request_functions"))?
-                .is_truthy()?
             && !flask.has_signal_receiver(py)
             && !has_hook(&attributes, route)?)
     }

@@ -55,7 +55,8 @@ pub(crate) struct Route {
     pub(crate) rule: Py<PyAny>,
     pub(crate) endpoint: Py<PyAny>,
     pub(crate) view: Py<PyAny>,
-    pub(crate) view_args: Py<PyDict>,
+    /// None for a rule without a variable part.
+    pub(crate) view_args: Option<Py<PyDict>>,
     /// The blueprints of the endpoint, from the inner to the outer.
     pub(crate) blueprints: Arc<[Py<PyString>]>,
 }
@@ -116,7 +117,7 @@ impl RouteCache {
             url_map.call_method0(intern!(py, "update"))?;
         }
         let (rule, facts, view_args) = match self.find_static(py, query) {
-            Some((rule, facts)) => (rule, facts, PyDict::new(py)),
+            Some((rule, facts)) => (rule, facts, None),
             None => {
                 let subdomain = url_map.getattr(intern!(py, "default_subdomain"))?;
                 let matcher = url_map.getattr(intern!(py, "_matcher"))?;
@@ -126,7 +127,7 @@ impl RouteCache {
                 };
                 let (rule, view_args): (Bound<'_, PyAny>, Bound<'_, PyDict>) = matched.extract()?;
                 let facts = self.rule_facts(url_map, &rule, query)?;
-                (rule, facts, view_args)
+                (rule, facts, Some(view_args))
             }
         };
         if !facts.is_plain || (query.method == "OPTIONS" && facts.answers_options) {
@@ -146,7 +147,7 @@ impl RouteCache {
             rule: rule.unbind(),
             endpoint: facts.endpoint.clone_ref(py),
             view: view.unbind(),
-            view_args: view_args.unbind(),
+            view_args: view_args.map(Bound::unbind),
             blueprints: Arc::clone(&facts.blueprints),
         }))
     }

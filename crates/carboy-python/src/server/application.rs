@@ -19,7 +19,9 @@ use tokio::sync::oneshot;
 
 use crate::event_loop::NativeEventLoop;
 use crate::ffi::context;
-use crate::flask::{DispatchPlan, Reason, Route, RouteQuery, Sink, start_on_loop_thread};
+use crate::flask::{
+    DispatchPlan, Reason, RequestSource, Route, RouteQuery, Sink, start_on_loop_thread,
+};
 use crate::names;
 use crate::worker::{Pool, with_request_input};
 use crate::wsgi::{
@@ -121,7 +123,7 @@ impl Parts {
             }
         };
         self.plan.count_on_loop();
-        self.serve_on_loop(&head, content, route).await
+        self.serve_on_loop(head, content, route).await
     }
 
     fn route_on_loop(&self, head: &RequestHead) -> Result<Route, Reason> {
@@ -137,17 +139,22 @@ impl Parts {
         Python::attach(|py| self.plan.route_on_loop(py, &query))
     }
 
-    async fn serve_on_loop(&self, head: &RequestHead, content: Bytes, route: Route) -> Response {
+    async fn serve_on_loop(&self, head: RequestHead, content: Bytes, route: Route) -> Response {
         let (responder, answer) = Responder::new(&head.method);
         Python::attach(|py| {
-            let started = Py::new(py, InputStream::complete(content))
-                .and_then(|input| build_environ(py, head, &input))
-                .and_then(|environ| {
-                    let context = context::new_empty(py)?.into_bound(py);
-                    let event_loop = self.event_loop.bind(py);
-                    let sink = Sink::Connection(responder, Arc::clone(&self.pool));
-                    start_on_loop_thread(event_loop, &self.plan, &environ, route, &context, sink)
-                });
+            let started = context::new_empty(py).and_then(|context| {
+                let source = RequestSource::Connection(Box::new(head), content);
+                let sink = Sink::Connection(responder, Arc::clone(&self.pool));
+                let event_loop = self.event_loop.bind(py);
+                start_on_loop_thread(
+                    event_loop,
+                    &self.plan,
+                    source,
+                    route,
+                    context.bind(py),
+                    sink,
+                )
+            });
             if let Err(error) = started {
                 error.write_unraisable(py, None);
             }

@@ -9,7 +9,9 @@ use pyo3::types::{PyContext, PyDict, PyString};
 
 use crate::event_loop::NativeEventLoop;
 use crate::ffi::thread_state;
-use crate::flask::{DispatchPlan, Reason, Route, RouteQuery, Sink, start_on_loop_thread};
+use crate::flask::{
+    DispatchPlan, Reason, RequestSource, Route, RouteQuery, Sink, start_on_loop_thread,
+};
 use crate::worker::{Slot, post_to_loop, wait_for_loop};
 
 /// Dispatches requests of an application that are given as an environ.
@@ -104,8 +106,9 @@ fn start(
 ) {
     let sink = Sink::Caller(slot.clone_ref(py));
     let event_loop = event_loop.bind(py);
-    let (environ, context) = (environ.bind(py), context.bind(py));
-    if let Err(error) = start_on_loop_thread(event_loop, plan, environ, route, context, sink) {
+    let source = RequestSource::Environ(environ);
+    let context = context.bind(py);
+    if let Err(error) = start_on_loop_thread(event_loop, plan, source, route, context, sink) {
         slot.get().settle(Err(error));
     }
 }
