@@ -54,11 +54,18 @@ def test_package_is_marked_as_typed() -> None:
 
 
 def members(node: ast.ClassDef | ast.Module) -> dict[str, ast.stmt]:
-    return {
-        statement.name: statement
-        for statement in node.body
-        if isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-    }
+    declared: dict[str, ast.stmt] = {}
+    for statement in node.body:
+        match statement:
+            case (
+                ast.ClassDef(name=name)
+                | ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+            ):
+                declared[name] = statement
+            case ast.AnnAssign(target=ast.Name(id=name)) if isinstance(node, ast.ClassDef):
+                declared[name] = statement
+    return declared
 
 
 def test_stub_has_the_names_of_the_binary() -> None:

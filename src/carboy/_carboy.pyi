@@ -10,12 +10,14 @@ from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "AppContextBase",
     "Exchange",
     "Handle",
     "InProcessDispatcher",
     "InputStream",
     "NativeEventLoop",
     "NativeServer",
+    "RequestContextBase",
     "Slot",
     "StartResponse",
     "TimerHandle",
@@ -136,6 +138,25 @@ class NativeServer:
 def raise_descriptor_limit() -> int: ...
 
 # Flask
+
+@disjoint_base
+class AppContextBase:
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    app: Any
+    g: Any
+    url_adapter: Any
+    _cv_tokens: Any
+
+@disjoint_base
+class RequestContextBase:
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    app: Any
+    request: Any
+    url_adapter: Any
+    flashes: Any
+    _session: Any
+    _after_request_functions: Any
+    _cv_tokens: Any
 
 @final
 class Exchange:

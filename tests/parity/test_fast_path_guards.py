@@ -255,6 +255,23 @@ def test_a_class_of_the_apps_own(name: str) -> None:
     requires_worker(OWN_CLASSES[name], "own_class")
 
 
+def test_a_method_that_was_put_on_the_class_of_the_session_interface(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = SecureCookieSessionInterface.save_session
+
+    def change(app: Flask, trace: Trace) -> None:
+        # Flask saves every session, also one that nobody has looked at.
+        method = noted(trace, original, "save_session")
+
+        def save_session(self: Any, *arguments: Any) -> None:
+            method(self, *arguments)
+
+        monkeypatch.setattr(SecureCookieSessionInterface, "save_session", save_session)
+
+    requires_worker(change, "own_class", before=monkeypatch.undo)
+
+
 class ReversedMap(Map):
     """Serves each path backwards: Werkzeug's matcher must not be asked with the plain one."""
 
@@ -395,6 +412,52 @@ def test_rules_that_are_added_to_the_map_at_run_time() -> None:
         path=None,
         paths={"loop": 2, "not_matched": 1},
     )
+
+
+def test_a_rule_of_a_known_endpoint_that_is_added_to_the_map_at_run_time() -> None:
+    def change(app: Flask, trace: Trace) -> None:
+        app.url_map.add(Rule("/again", endpoint="place.view"))
+        # Whoever matches first updates the map, and leaves no mark that it was changed.
+        app.url_map.update()
+
+    compare(
+        build_changed(change),
+        "GET /",
+        "GET /again",
+        "GET /change",
+        "GET /again",
+        "GET /",
+        path=None,
+        paths={"loop": 4, "not_matched": 1},
+    )
+
+
+def test_a_rule_with_defaults_that_makes_a_known_path_a_redirect() -> None:
+    def build(trace: Trace) -> Flask:
+        app = Flask(__name__)
+
+        @app.get("/pages/<int:number>")
+        async def page(number: int) -> str:
+            return str(number)
+
+        @app.get("/change")
+        async def apply() -> str:
+            rule = Rule("/pages", endpoint="page", defaults={"number": 1}, methods=["GET"])
+            app.url_map.add(rule)
+            return "changed"
+
+        return app
+
+    outcome = compare(
+        build,
+        "GET /pages/1",
+        "GET /change",
+        "GET /pages/1",
+        path=None,
+        paths={"loop": 2, "special_rule": 1},
+    )
+
+    assert outcome.status == 308
 
 
 def test_a_hook_that_the_view_itself_registers_runs_for_its_own_request() -> None:

@@ -83,7 +83,7 @@ def open_session(
     session = (opener or interface.open_session)(context.app, context.request)
     if session is None:
         session = interface.make_null_session(context.app)
-    return session  # type: ignore[return-value]
+    return session
 
 
 def parts() -> tuple[object, ...] | None:

@@ -5,6 +5,7 @@
 
 pub(crate) mod context;
 pub(crate) mod descriptor;
+pub(crate) mod dict_version;
 pub(crate) mod instance;
 pub(crate) mod thread_state;
 pub(crate) mod type_version;

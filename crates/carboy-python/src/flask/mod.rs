@@ -4,6 +4,7 @@
 mod context;
 mod eligibility;
 mod exchange;
+mod guards;
 mod lazy_context;
 mod pending_request;
 mod plan;

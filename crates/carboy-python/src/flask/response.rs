@@ -10,7 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
-use crate::ffi::type_version::version_tag;
+use crate::ffi::type_version::{assigned_version_tag, version_tag};
 use crate::names;
 use crate::wsgi::Head;
 
@@ -26,12 +26,17 @@ impl ResponseParts {
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let response_class = names::response_class(py)?.cast::<PyType>()?;
         let json_provider_class = names::json_provider_class(py)?.cast::<PyType>()?;
-        // The look-ups make CPython give the classes a tag if they have none. Classes that
-        // somebody has changed before get none here, which is equal to none that they have.
+        // Classes that somebody has changed before get none here.
         let are_plain = names::are_plain_response_classes(py)?
             .call0()?
             .is_truthy()?;
-        let tag = |class| if are_plain { version_tag(class) } else { 0 };
+        let tag = |class| {
+            if are_plain {
+                assigned_version_tag(class)
+            } else {
+                0
+            }
+        };
         Ok(Self {
             response_class: response_class.clone().unbind(),
             response_class_tag: tag(response_class),
@@ -47,10 +52,15 @@ impl ResponseParts {
         let provider = application.getattr(intern!(py, "json"))?;
         Ok(response_class.is(&self.response_class)
             && provider.get_type().is(&self.json_provider_class)
-            && self.response_class_tag != 0
+            && self.are_plain(py))
+    }
+
+    /// Whether Flask's response class and JSON provider are as they were installed.
+    pub(crate) fn are_plain(&self, py: Python<'_>) -> bool {
+        self.response_class_tag != 0
             && version_tag(self.response_class.bind(py)) == self.response_class_tag
             && self.json_provider_class_tag != 0
-            && version_tag(self.json_provider_class.bind(py)) == self.json_provider_class_tag)
+            && version_tag(self.json_provider_class.bind(py)) == self.json_provider_class_tag
     }
 
     /// Whether Flask makes a response of a view's return value without running any code of

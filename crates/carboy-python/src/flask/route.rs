@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyString, PyWeakrefMethods, PyWeakrefReference};
 
 use super::eligibility::Reason;
+use super::guards::Attributes;
+use crate::ffi::dict_version::{DictVersion, dict_version};
 use crate::names;
 
 /// What of a request decides its route.
@@ -79,7 +81,8 @@ type RulesByMethod = Vec<(Box<str>, Arc<RuleFacts>)>;
 /// What stays true of a map until rules are added.
 #[derive(Default)]
 struct MapFacts {
-    rule_count: usize,
+    /// The state of the map's attributes: adding a rule changes it.
+    version: Option<DictVersion>,
     has_own_converter: bool,
     /// By the rule's address.
     rules: HashMap<usize, Arc<RuleFacts>>,
@@ -102,19 +105,13 @@ impl RouteCache {
     /// Matches a request to an async view.
     pub(crate) fn find(
         &self,
-        attributes: &Bound<'_, PyDict>,
-        url_map: &Bound<'_, PyAny>,
+        attributes: &Attributes<'_>,
         query: &RouteQuery<'_>,
     ) -> PyResult<Result<Route, Reason>> {
+        let url_map = &attributes.url_map;
         let py = url_map.py();
-        let rules = url_map
-            .getattr(intern!(py, "_rules"))?
-            .cast_into::<PyList>()?;
-        if !self.knows_map(url_map, rules.len())? {
+        if self.has_own_converter(attributes)? {
             return Ok(Err(Reason::OwnClass));
-        }
-        if url_map.getattr(intern!(py, "_remap"))?.is_truthy()? {
-            url_map.call_method0(intern!(py, "update"))?;
         }
         let (rule, facts, view_args) = match self.find_static(py, query) {
             Some((rule, facts)) => (rule, facts, None),
@@ -133,7 +130,9 @@ impl RouteCache {
         if !facts.is_plain || (query.method == "OPTIONS" && facts.answers_options) {
             return Ok(Err(Reason::SpecialRule));
         }
-        let functions = attributes.get_item(intern!(py, "view_functions"))?;
+        let functions = attributes
+            .of_application
+            .get_item(intern!(py, "view_functions"))?;
         let Some(functions) = functions else {
             return Ok(Err(Reason::NotMatched));
         };
@@ -173,27 +172,34 @@ impl RouteCache {
         Some((facts.rule.bind(py).upgrade()?, facts))
     }
 
-    /// Whether the map has only converters of Werkzeug's own; looked at anew when rules
+    /// Whether the map has a converter that is not Werkzeug's own; looked at anew when rules
     /// were added.
-    fn knows_map(&self, url_map: &Bound<'_, PyAny>, rule_count: usize) -> PyResult<bool> {
+    fn has_own_converter(&self, attributes: &Attributes<'_>) -> PyResult<bool> {
+        let version = dict_version(&attributes.of_url_map);
         {
             let facts = self.lock();
-            if facts.rule_count == rule_count && rule_count > 0 {
-                return Ok(!facts.has_own_converter);
+            if version.is_some() && facts.version == version {
+                return Ok(facts.has_own_converter);
             }
         }
+        let url_map = &attributes.url_map;
         let py = url_map.py();
+        if url_map.getattr(intern!(py, "_remap"))?.is_truthy()? {
+            url_map.call_method0(intern!(py, "update"))?;
+        }
+        // The update has changed the map's attributes, but no rule.
+        let version = dict_version(&attributes.of_url_map);
         let has_own_converter = names::has_own_converter(py)?
             .call1((url_map,))?
             .is_truthy()?;
         let fresh = MapFacts {
-            rule_count,
+            version,
             has_own_converter,
             ..MapFacts::default()
         };
         let old = std::mem::replace(&mut *self.lock(), fresh);
         drop(old);
-        Ok(!has_own_converter)
+        Ok(has_own_converter)
     }
 
     /// What is known of a rule that this query has matched.
