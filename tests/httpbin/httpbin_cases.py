@@ -118,6 +118,9 @@ METHODS = (
     Case("anything with an escaped slash", "/anything/a%2Fb"),
     Case("anything with dots", "/anything/./a/../b"),
     Case("anything with a double slash", "/anything//a"),
+    Case("anything with characters that no URI has", '/anything/<a>`b`?"c"=<d>&e=`f`'),
+    Case("a path of characters that no URI has, which nobody serves", "/<nowhere>`"),
+    Case("a redirect to a query with quotes", '/redirect-to?url=/get?"a"'),
     Case("get over HTTP/1.0", "/get", version="HTTP/1.0"),
 )
 

@@ -135,6 +135,27 @@ def test_a_target_with_an_authority() -> None:
     assert environ["RAW_URI"] == "http://example.com:81/path?q"
 
 
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/<a>", "/<a>", ""),
+        ("/`a`/%3Cb%3E?c=`d`", "/`a`/<b>", "c=`d`"),
+        ('/a?b="c"&d=<e>%22?', "/a", 'b="c"&d=<e>%22?'),
+        ('/"a"', '/"a"', ""),
+        ("/<%c3%a9>", "/<\xc3\xa9>", ""),
+        ("/<a>?", "/<a>", ""),
+    ],
+)
+def test_characters_that_no_uri_has_stay_as_they_were_sent(
+    target: str, path: str, query: str
+) -> None:
+    environ = environ_of(target)
+
+    assert environ["PATH_INFO"] == path
+    assert environ["QUERY_STRING"] == query
+    assert environ["RAW_URI"] == environ["REQUEST_URI"] == target
+
+
 def test_http_1_0() -> None:
     with Live(show) as live, live.connect() as connection:
         connection.send(b"GET /old HTTP/1.0\r\n\r\n")

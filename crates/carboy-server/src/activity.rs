@@ -4,11 +4,13 @@
 //! each writes down here what the others must know. hyper wants a stream that
 //! could move to another thread, hence atomics, although one thread uses them.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::Refusal;
@@ -31,6 +33,9 @@ pub(crate) struct Activity {
     close_wanted: AtomicBool,
     content_broken: AtomicBool,
     refused: OnceLock<RefusedHead>,
+    has_raw_targets: AtomicBool,
+    /// Targets as they were sent, by the numbers of their heads.
+    raw_targets: Mutex<VecDeque<(u32, Bytes)>>,
     takeover: AtomicU8,
     takeover_waker: Mutex<Option<Waker>>,
 }
@@ -69,6 +74,8 @@ impl Activity {
             close_wanted: AtomicBool::new(false),
             content_broken: AtomicBool::new(false),
             refused: OnceLock::new(),
+            has_raw_targets: AtomicBool::new(false),
+            raw_targets: Mutex::default(),
             takeover: AtomicU8::new(TakeoverDecision::Open as u8),
             takeover_waker: Mutex::new(None),
         }
@@ -93,6 +100,34 @@ impl Activity {
             line: Mutex::new(Some(line)),
         }));
         self.pass_heads(1);
+    }
+
+    /// The stream is about to pass on a head whose target it had to change; `head` is its
+    /// number among those that it passes on next.
+    pub(crate) fn keep_raw_target(&self, head: u32, target: Bytes) {
+        let number = self.heads_passed.load(Ordering::Relaxed).wrapping_add(head);
+        self.raw_targets().push_back((number, target));
+        self.has_raw_targets.store(true, Ordering::Relaxed);
+    }
+
+    /// The target of the head that the service is about to take, if the stream changed it.
+    pub(crate) fn take_raw_target(&self) -> Option<Bytes> {
+        if !self.has_raw_targets.load(Ordering::Relaxed) {
+            return None;
+        }
+        let number = self.heads_taken.load(Ordering::Relaxed);
+        let mut targets = self.raw_targets();
+        let is_of_this_head = targets.front().is_some_and(|(head, _)| *head == number);
+        let target = is_of_this_head.then(|| targets.pop_front()).flatten();
+        self.has_raw_targets
+            .store(!targets.is_empty(), Ordering::Relaxed);
+        target.map(|(_, target)| target)
+    }
+
+    fn raw_targets(&self) -> MutexGuard<'_, VecDeque<(u32, Bytes)>> {
+        self.raw_targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The service got one more head; why it was refused, if it was.

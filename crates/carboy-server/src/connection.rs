@@ -30,6 +30,9 @@ use crate::{Application, Limits, Refusal};
 /// Room that hyper's buffer needs above the largest head that passes the wire.
 const BUFFER_ROOM_BYTES: usize = 4 * 1024;
 
+/// How many bytes one byte of a target may become on its way to hyper.
+const LONGEST_ENCODING: usize = 3;
+
 /// The settings that all connections share.
 ///
 /// hyper's `pipeline_flush` stays off: with it, nothing is written while a further
@@ -38,6 +41,7 @@ const BUFFER_ROOM_BYTES: usize = 4 * 1024;
 pub(crate) fn protocol(limits: &Limits) -> Builder {
     let head_bytes = limits
         .request_line_bytes
+        .saturating_mul(LONGEST_ENCODING)
         .saturating_add(limits.header_bytes);
     let mut builder = Builder::new();
     builder

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, Version};
 
 use crate::{RequestBody, TakeoverOffer};
@@ -16,6 +17,9 @@ pub struct Request {
     pub method: Method,
     /// The request target. The authority is present only in absolute form.
     pub uri: Uri,
+    /// The target as it was sent, where `uri` has some of its characters percent-encoded
+    /// because no URI has them: `"`, `<`, `>` and the backtick.
+    pub raw_target: Option<Bytes>,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// The header fields of the head. Trailer fields are never merged into them

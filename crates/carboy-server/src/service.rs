@@ -38,6 +38,7 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         let context = &self.context;
+        let raw_target = context.activity.take_raw_target();
         if let Some(refused) = context.activity.take_head() {
             let line = refused
                 .line
@@ -72,6 +73,7 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
         let request = Request {
             method: head.method,
             uri: head.uri,
+            raw_target,
             version: head.version,
             headers: head.headers,
             body: RequestBody::from_network(

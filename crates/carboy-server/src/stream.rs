@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::access_log::RequestLine;
 use crate::activity::{Activity, TakeoverDecision};
 use crate::socket::Socket;
-use crate::wire::{Outcome, Scan, Wire};
+use crate::wire::{Outcome, Scan, Wire, copy_encoded};
 use crate::{Limits, Refusal};
 
 /// What hyper sees in place of a head that is refused. The service knows it by its
@@ -89,7 +89,12 @@ impl Stream {
             let scan = self.wire.scan(arrived);
             self.held
                 .extend_from_slice(arrived.get(scan.passed..).unwrap_or_default());
-            buffer.set_filled(before + scan.passed);
+            if scan.unencoded_targets.is_empty() {
+                buffer.set_filled(before + scan.passed);
+            } else {
+                self.pass_encoded(arrived.get(..scan.passed).unwrap_or_default(), &scan);
+                buffer.set_filled(before);
+            }
             self.note(&scan);
         } else {
             self.held.extend_from_slice(arrived);
@@ -140,13 +145,23 @@ impl Stream {
 
     fn scan_held(&mut self) {
         let scan = self.wire.scan(&self.held);
-        if self.passed.is_empty() {
+        if !scan.unencoded_targets.is_empty() {
+            let bytes = self.held.split_to(scan.passed);
+            self.pass_encoded(&bytes, &scan);
+        } else if self.passed.is_empty() {
             self.passed = self.held.split_to(scan.passed);
         } else {
             self.passed
                 .extend_from_slice(&self.held.split_to(scan.passed));
         }
         self.note(&scan);
+    }
+
+    /// Passes heads on whose targets hyper takes only if they are encoded.
+    fn pass_encoded(&mut self, bytes: &[u8], scan: &Scan) {
+        let activity = &self.activity;
+        let keep = |head, target| activity.keep_raw_target(head, target);
+        copy_encoded(bytes, &scan.unencoded_targets, &mut self.passed, keep);
     }
 
     fn deliver(&mut self, buffer: &mut ReadBuf<'_>) {

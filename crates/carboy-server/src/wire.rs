@@ -13,9 +13,11 @@
 mod chunked;
 mod field;
 mod head;
+mod target;
 
 use self::chunked::ChunkedReader;
 use self::head::{Content, HeadReader};
+pub(crate) use self::target::{UnencodedTarget, copy_encoded};
 use crate::{Limits, Refusal};
 
 /// The place in the stream between two bytes.
@@ -64,6 +66,8 @@ pub(crate) struct Scan {
     pub(crate) heads: u32,
     /// Whether one of them asks for another protocol.
     pub(crate) asks_for_takeover: bool,
+    /// Targets among the passed bytes that hyper takes only if they are encoded.
+    pub(crate) unencoded_targets: Vec<UnencodedTarget>,
     pub(crate) outcome: Outcome,
 }
 
@@ -98,6 +102,7 @@ impl Wire {
             passed: 0,
             heads: 0,
             asks_for_takeover: false,
+            unencoded_targets: Vec::new(),
             outcome: Outcome::Continue,
         };
         loop {
@@ -109,6 +114,12 @@ impl Wire {
                 State::Head(reader) => match reader.read(rest, &self.limits) {
                     Ok(None) => return scan,
                     Ok(Some(head)) => {
+                        if let Some(target) = head.unencoded_target {
+                            scan.unencoded_targets.push(UnencodedTarget {
+                                head: scan.heads,
+                                place: scan.passed + target.start..scan.passed + target.end,
+                            });
+                        }
                         scan.passed += head.length;
                         scan.heads += 1;
                         scan.asks_for_takeover |= head.asks_for_takeover;

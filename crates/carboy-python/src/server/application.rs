@@ -73,6 +73,7 @@ impl Parts {
         let Request {
             method,
             uri,
+            raw_target,
             version,
             headers,
             body,
@@ -80,7 +81,11 @@ impl Parts {
             takeover,
         } = request;
         let settings = Arc::clone(&self.settings);
-        let head = RequestHead::new((method, uri, version, headers), &connection, settings);
+        let head = RequestHead::new(
+            (method, uri, raw_target, version, headers),
+            &connection,
+            settings,
+        );
         let route = if takeover.is_some() {
             Err(Reason::Upgrade)
         } else if body.expects_continue() {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use carboy_server::{Address, ConnectionInfo};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
@@ -64,6 +65,8 @@ impl EnvironSettings {
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    /// The target as it was sent, where that is no URI.
+    raw_target: Option<Bytes>,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) peer: Address,
@@ -74,13 +77,20 @@ pub(crate) struct RequestHead {
 
 impl RequestHead {
     pub(crate) fn new(
-        (method, uri, version, headers): (Method, Uri, Version, HeaderMap),
+        (method, uri, raw_target, version, headers): (
+            Method,
+            Uri,
+            Option<Bytes>,
+            Version,
+            HeaderMap,
+        ),
         connection: &Rc<ConnectionInfo>,
         settings: Arc<EnvironSettings>,
     ) -> Self {
         Self {
             method,
             uri,
+            raw_target,
             version,
             headers,
             peer: connection.peer.clone(),
@@ -93,6 +103,31 @@ impl RequestHead {
     /// The path with its percent-escapes decoded.
     pub(crate) fn decoded_path(&self) -> Cow<'_, [u8]> {
         percent_decode(self.uri.path())
+    }
+
+    /// The target as it was sent.
+    fn target(&self) -> Cow<'_, [u8]> {
+        if let Some(raw_target) = &self.raw_target {
+            return Cow::Borrowed(raw_target);
+        }
+        match self.uri.path_and_query() {
+            // Except for the form with a scheme and an authority, which is put together.
+            Some(target) if self.uri.authority().is_none() => {
+                Cow::Borrowed(target.as_str().as_bytes())
+            }
+            _ => Cow::Owned(self.uri.to_string().into_bytes()),
+        }
+    }
+
+    /// The query as it was sent.
+    fn query(&self) -> &[u8] {
+        match &self.raw_target {
+            Some(target) => {
+                let mut parts = target.splitn(2, |byte| *byte == b'?');
+                parts.nth(1).unwrap_or_default()
+            }
+            None => self.uri.query().unwrap_or_default().as_bytes(),
+        }
     }
 }
 
@@ -276,24 +311,19 @@ pub(crate) fn build_environ<'py>(
     };
     environ.set_item(intern!(py, "REQUEST_METHOD"), method)?;
     let path = latin1(py, &head.decoded_path());
-    let query = head.uri.query().unwrap_or_default();
-    let has_authority = head.uri.authority().is_some();
-    let target = match head.uri.path_and_query() {
-        // As it was sent, except for the form with a scheme and an authority.
-        Some(target) if !has_authority => Cow::Borrowed(target.as_str()),
-        _ => Cow::Owned(head.uri.to_string()),
-    };
+    let query = head.query();
+    let target = head.target();
     // The usual request has nothing encoded in its path and no query.
-    let target = if path.to_str().is_ok_and(|path| path == target) {
+    let target = if path.to_str().is_ok_and(|path| path.as_bytes() == &*target) {
         path.clone()
     } else {
-        latin1(py, target.as_bytes())
+        latin1(py, &target)
     };
     environ.set_item(intern!(py, "PATH_INFO"), path)?;
     let query = if query.is_empty() {
         intern!(py, "").clone()
     } else {
-        latin1(py, query.as_bytes())
+        latin1(py, query)
     };
     environ.set_item(intern!(py, "QUERY_STRING"), query)?;
     environ.set_item(intern!(py, "RAW_URI"), &target)?;

@@ -5,7 +5,10 @@
 
 use super::WireLimits;
 use super::field::{is_target, is_token, is_token_byte, split_line};
+use super::target::{Treatment, treatment};
 use crate::Refusal;
+
+use std::ops::Range;
 
 /// A first byte that no method begins with but every TLS handshake does.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -23,6 +26,8 @@ pub(super) struct Head {
     pub(super) length: usize,
     pub(super) content: Content,
     pub(super) asks_for_takeover: bool,
+    /// Where the target stands, if it has to be encoded.
+    pub(super) unencoded_target: Option<Range<usize>>,
 }
 
 /// How the content after a head is framed (RFC 9112 section 6.3).
@@ -48,6 +53,7 @@ pub(super) struct HeadReader {
     content_length: Option<u64>,
     is_chunked: bool,
     asks_for_takeover: bool,
+    unencoded_target: Option<Range<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +105,7 @@ impl HeadReader {
                             length: next_line,
                             content,
                             asks_for_takeover,
+                            unencoded_target: self.unencoded_target.take(),
                         };
                         return Ok(Some(head));
                     }
@@ -167,10 +174,18 @@ impl HeadReader {
         if target.is_empty() {
             return Err(Refusal::RequestLine);
         }
-        if is_target(target) {
-            Ok(())
-        } else {
-            Err(Refusal::TargetCharacter)
+        if !is_target(target) {
+            return Err(Refusal::TargetCharacter);
+        }
+        match treatment(target) {
+            Treatment::Pass => Ok(()),
+            Treatment::Encode => {
+                let start = self.line_start + method.len() + 1;
+                self.unencoded_target = Some(start..start + target.len());
+                Ok(())
+            }
+            Treatment::TooLong => Err(Refusal::RequestLineTooLong),
+            Treatment::Refuse => Err(Refusal::TargetCharacter),
         }
     }
 
