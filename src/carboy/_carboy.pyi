@@ -1,9 +1,20 @@
 # The native half of carboy, built from crates/carboy-python. `make check` compares the two.
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextvars import Context
-from typing import Any, Self, TypeVar, TypeVarTuple, final, type_check_only
+from types import GenericAlias
+from typing import (
+    Any,
+    Generic,
+    NoReturn,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    final,
+    overload,
+    type_check_only,
+)
 
 from _typeshed import FileDescriptorLike, OptExcInfo, WriteableBuffer
 from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -17,6 +28,9 @@ __all__ = [
     "InputStream",
     "NativeEventLoop",
     "NativeServer",
+    "Promise",
+    "PromiseAwaiter",
+    "PromiseResolver",
     "RequestContextBase",
     "Slot",
     "StartResponse",
@@ -31,6 +45,10 @@ __all__ = [
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+_T_co = TypeVar("_T_co", covariant=True)
+_U = TypeVar("_U")
+_V = TypeVar("_V")
+_E = TypeVar("_E", bound=BaseException)
 
 # Event loop
 
@@ -100,6 +118,133 @@ class NativeEventLoop:
     def _set_native_debug(self, enabled: bool) -> None: ...
     def _close_native(self) -> None: ...
     def _run_native(self) -> None: ...
+
+# Promises
+
+@final
+class Promise(Generic[_T_co]):
+    def __new__(cls, awaitable: Awaitable[_T_co]) -> Self: ...
+    @overload
+    @staticmethod
+    def resolve(value: Promise[_T]) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def resolve(value: Awaitable[_T]) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def resolve(value: _T) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def resolve(value: None = None) -> Promise[None]: ...
+    @staticmethod
+    def reject(error: BaseException | type[BaseException]) -> Promise[Any]: ...
+    @staticmethod
+    def with_resolvers() -> tuple[
+        Promise[Any], Callable[[Any], None], Callable[[BaseException], None]
+    ]: ...
+    @overload
+    def then(
+        self, on_fulfilled: Callable[[_T_co], Awaitable[_U]], on_rejected: None = None, /
+    ) -> Promise[_U]: ...
+    @overload
+    def then(
+        self, on_fulfilled: Callable[[_T_co], _U], on_rejected: None = None, /
+    ) -> Promise[_U]: ...
+    @overload
+    def then(
+        self,
+        on_fulfilled: Callable[[_T_co], Awaitable[_U]],
+        on_rejected: Callable[[Exception], Awaitable[_V]],
+        /,
+    ) -> Promise[_U | _V]: ...
+    @overload
+    def then(
+        self,
+        on_fulfilled: Callable[[_T_co], Awaitable[_U]],
+        on_rejected: Callable[[Exception], _V],
+        /,
+    ) -> Promise[_U | _V]: ...
+    @overload
+    def then(
+        self,
+        on_fulfilled: Callable[[_T_co], _U],
+        on_rejected: Callable[[Exception], Awaitable[_V]],
+        /,
+    ) -> Promise[_U | _V]: ...
+    @overload
+    def then(
+        self, on_fulfilled: Callable[[_T_co], _U], on_rejected: Callable[[Exception], _V], /
+    ) -> Promise[_U | _V]: ...
+    @overload
+    def then(
+        self, on_fulfilled: None, on_rejected: Callable[[Exception], Awaitable[_V]], /
+    ) -> Promise[_T_co | _V]: ...
+    @overload
+    def then(
+        self, on_fulfilled: None, on_rejected: Callable[[Exception], _V], /
+    ) -> Promise[_T_co | _V]: ...
+    @overload
+    def then(self, on_fulfilled: None = None, on_rejected: None = None, /) -> Promise[_T_co]: ...
+    def and_then(self, function: Callable[[_T_co], Awaitable[_U]], /) -> Promise[_U]: ...
+    @overload
+    def catch(
+        self, what: Callable[[Exception], Awaitable[_V]], function: None = None, /
+    ) -> Promise[_T_co | _V]: ...
+    @overload
+    def catch(
+        self, what: Callable[[Exception], _V], function: None = None, /
+    ) -> Promise[_T_co | _V]: ...
+    @overload
+    def catch(
+        self,
+        what: type[_E] | tuple[type[_E], ...],
+        function: Callable[[_E], Awaitable[_V]],
+        /,
+    ) -> Promise[_T_co | _V]: ...
+    @overload
+    def catch(
+        self, what: type[_E] | tuple[type[_E], ...], function: Callable[[_E], _V], /
+    ) -> Promise[_T_co | _V]: ...
+    def finally_(self, function: Callable[[], object], /) -> Promise[_T_co]: ...
+    def tap(self, function: Callable[[_T_co], object], /) -> Promise[_T_co]: ...
+    def or_else(self, value: _V, /) -> Promise[_T_co | _V]: ...
+    def result(self, timeout: float | None = None) -> _T_co: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def cancel(self, message: str | None = None) -> bool: ...
+    def __await__(self) -> Generator[Any, Any, _T_co]: ...
+    # These raise: a promise is not its value.
+    def __bool__(self) -> NoReturn: ...
+    def __len__(self) -> NoReturn: ...
+    def __iter__(self) -> NoReturn: ...
+    def __contains__(self, item: object, /) -> NoReturn: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+
+@final
+class PromiseAwaiter:
+    def __await__(self) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Self: ...
+    @property
+    def _asyncio_future_blocking(self) -> bool: ...
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, value: bool) -> None: ...
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def result(self) -> Any: ...
+    def exception(self) -> BaseException | None: ...
+    def add_done_callback(
+        self, fn: Callable[[Self], object], /, *, context: Context | None = None
+    ) -> None: ...
+    def remove_done_callback(self, fn: Callable[[Self], object]) -> int: ...
+    def cancel(self, msg: object = None) -> bool: ...
+
+@final
+class PromiseResolver:
+    def resolve(self, value: object = None) -> None: ...
+    def reject(self, error: BaseException | type[BaseException]) -> None: ...
 
 # Server
 

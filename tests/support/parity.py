@@ -20,9 +20,9 @@ from flask import Flask
 from werkzeug.test import EnvironBuilder
 
 from carboy._carboy import add_home_loop, remove_home_loop
+from carboy.background_loop import shared_background_loop
 from carboy.flask import patch
 from carboy.testing import takeover
-from carboy.testing.background_loop import shared_background_loop
 from support.live import Live, paths_taken
 from support.raw_http import Connection, RawResponse
 

@@ -9,6 +9,7 @@ mod event_loop;
 mod ffi;
 mod flask;
 mod names;
+mod promise;
 mod runtime;
 mod server;
 mod worker;
@@ -24,6 +25,8 @@ mod carboy_module {
     use super::event_loop::{Handle, NativeEventLoop, TimerHandle};
     #[pymodule_export]
     use super::flask::{AppContextBase, Exchange, RequestContextBase};
+    #[pymodule_export]
+    use super::promise::{Promise, PromiseAwaiter, PromiseResolver};
     #[pymodule_export]
     use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};
     #[pymodule_export]

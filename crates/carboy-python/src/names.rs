@@ -60,6 +60,18 @@ imported! {
     json_provider_class = "flask.json.provider" . "DefaultJSONProvider";
     json_encoder = "carboy.flask.json" . "json_encoder";
     extract_stack = "asyncio.format_helpers" . "extract_stack";
+    cancelled_error = "asyncio" . "CancelledError";
+    is_awaitable = "inspect" . "isawaitable";
+    weak_reference = "weakref" . "ref";
+    get_frame = "sys" . "_getframe";
+    /// Awaits something and settles a promise with the outcome.
+    settle = "carboy.promise" . "settle";
+    describe_place = "carboy.promise" . "describe_place";
+    report_unhandled = "carboy.promise" . "report_unhandled";
+    /// Who runs handlers on which event loop, as long as that exists.
+    owners_of_loops = "carboy.promise" . "owners_of_loops";
+    own_folder = "carboy.promise" . "OWN_FOLDER";
+    background_loop = "carboy.background_loop" . "shared_background_loop";
 }
 
 /// Whether `asyncio.Task` can take its first step in its constructor (CPython 3.12).
@@ -80,6 +92,11 @@ pub(crate) fn wsgi_version(py: Python<'_>) -> &Bound<'_, PyAny> {
             version.map_or_else(|_| py.None(), |version| version.into_any().unbind())
         })
         .bind(py)
+}
+
+/// The folder of carboy's own Python code, with a slash at its end.
+pub(crate) fn package_folder(py: Python<'_>) -> PyResult<&str> {
+    own_folder(py)?.cast::<pyo3::types::PyString>()?.to_str()
 }
 
 /// `sys.stderr` as it is now: tests and notebooks replace it.

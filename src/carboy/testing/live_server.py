@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from carboy.background_loop import shared_background_loop
 from carboy.server import Limits, Server, ServerConfig
-from carboy.testing.background_loop import shared_background_loop
 
 if TYPE_CHECKING:
     from types import TracebackType

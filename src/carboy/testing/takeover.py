@@ -23,8 +23,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from carboy._carboy import InProcessDispatcher, add_home_loop, awaits
+from carboy.background_loop import shared_background_loop
 from carboy.flask import patch, pipeline
-from carboy.testing.background_loop import shared_background_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

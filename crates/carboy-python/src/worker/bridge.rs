@@ -52,7 +52,8 @@ pub(crate) fn remove_home_loop(event_loop: &Bound<'_, NativeEventLoop>) {
     drop(removed);
 }
 
-fn home_loop(py: Python<'_>) -> Option<Bound<'_, NativeEventLoop>> {
+/// The loop that serves this thread's requests, or else the process.
+pub(crate) fn home_loop(py: Python<'_>) -> Option<Bound<'_, NativeEventLoop>> {
     if let Some(event_loop) = current_worker_loop(py) {
         return Some(event_loop.into_bound(py));
     }

@@ -11,9 +11,11 @@ mod slot;
 mod thread;
 
 pub(crate) use bridge::{
-    add_home_loop, await_on_loop, awaits, enter_again, post_to_loop, remove_home_loop,
+    add_home_loop, await_on_loop, awaits, enter_again, home_loop, post_to_loop, remove_home_loop,
     wait_for_loop,
 };
-pub(crate) use pool::Pool;
-pub(crate) use slot::Slot;
-pub(crate) use thread::{WorkerPool, with_request_input};
+pub(crate) use pool::{Pool, SlotId, WorkerId};
+pub(crate) use slot::{Slot, new_slot_id};
+pub(crate) use thread::{
+    WorkerPool, current_promise_owner, current_worker, wait_at_bridge, with_request_input,
+};

@@ -14,6 +14,12 @@ use crate::event_loop::NativeEventLoop;
 /// How often a thread that waits looks whether a signal has arrived.
 const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A name for one more wait.
+pub(crate) fn new_slot_id() -> SlotId {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A result that a thread waits for. The loop's side resolves it exactly once.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct Slot {
@@ -26,9 +32,8 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(worker: Option<(Arc<Pool>, WorkerId)>) -> Self {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: new_slot_id(),
             worker,
             outcome: Mutex::new(None),
             foreign: Condvar::new(),

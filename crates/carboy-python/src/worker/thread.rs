@@ -19,6 +19,7 @@ use super::pool::{BridgeWait, Duty, Job, Pool, SlotId, WorkerId};
 use crate::attach::detached;
 use crate::event_loop::NativeEventLoop;
 use crate::names;
+use crate::promise::Owner;
 use crate::wsgi::InputStream;
 
 /// Idle stacks that a thread keeps; more end, and give their memory back.
@@ -38,6 +39,8 @@ struct WorkerThread {
     stack_maker: Option<Py<PyAny>>,
     /// The body of the request that the running stack serves.
     input: Option<Py<InputStream>>,
+    /// Who runs the handlers of promises that the running stack makes.
+    promise_owner: Option<Arc<Owner>>,
 }
 
 thread_local! {
@@ -49,7 +52,7 @@ fn with_worker<T>(use_it: impl FnOnce(&mut WorkerThread) -> T) -> Option<T> {
 }
 
 /// The pool and the name of this thread's worker, if it is one.
-pub(super) fn current_worker() -> Option<(Arc<Pool>, WorkerId)> {
+pub(crate) fn current_worker() -> Option<(Arc<Pool>, WorkerId)> {
     with_worker(|worker| (Arc::clone(&worker.pool), worker.id))
 }
 
@@ -61,6 +64,12 @@ pub(super) fn current_worker_loop(py: Python<'_>) -> Option<Py<NativeEventLoop>>
 /// The body of the request that this stack serves.
 pub(super) fn current_input(py: Python<'_>) -> Option<Py<InputStream>> {
     with_worker(|worker| worker.input.as_ref().map(|input| input.clone_ref(py))).flatten()
+}
+
+/// Who runs the handlers of promises that this stack makes; none on a thread that is not a
+/// worker's.
+pub(crate) fn current_promise_owner(make: impl FnOnce() -> Arc<Owner>) -> Option<Arc<Owner>> {
+    with_worker(|worker| Arc::clone(worker.promise_owner.get_or_insert_with(make)))
 }
 
 /// Runs `serve` as the service of the request whose body is `input`.
@@ -77,7 +86,7 @@ pub(crate) fn with_request_input<T>(
 
 /// Waits on a worker's stack until its slot is settled, doing other duties meanwhile if
 /// the pool needs the thread.
-pub(super) fn wait_at_bridge(
+pub(crate) fn wait_at_bridge(
     py: Python<'_>,
     pool: &Arc<Pool>,
     worker: WorkerId,
@@ -88,7 +97,8 @@ pub(super) fn wait_at_bridge(
         return Ok(());
     }
     // Another stack of this thread goes on; it comes back here once the slot is settled.
-    let input = with_worker(|worker| worker.input.take()).flatten();
+    let kept = with_worker(|worker| (worker.input.take(), worker.promise_owner.take()));
+    let (input, promise_owner) = kept.unwrap_or_default();
     let this_stack = names::current_greenlet(py)?.call0()?;
     with_worker(|worker| {
         worker
@@ -103,6 +113,7 @@ pub(super) fn wait_at_bridge(
     with_worker(|worker| {
         worker.parked_stacks.remove(&slot);
         worker.input = input;
+        worker.promise_owner = promise_owner;
     });
     resumed.map(drop)
 }
@@ -182,6 +193,9 @@ fn run_job(py: Python<'_>, job: Job) {
             .and_then(|logger| logger.call_method1("critical", ("a worker's job panicked",)))
             .ok();
     }
+    // The next job is somebody else's.
+    let promise_owner = with_worker(|worker| worker.promise_owner.take());
+    drop(promise_owner);
 }
 
 /// The worker threads of a server.
@@ -243,6 +257,7 @@ impl WorkerPool {
             idle_stacks: Vec::new(),
             stack_maker: None,
             input: None,
+            promise_owner: None,
         }));
         if pool.shares_threads() {
             start_stack_maker(py)?;

@@ -1,9 +1,13 @@
-"""One event loop on a thread of its own, for the tests of a process."""
+"""One event loop on a thread of its own, for what has to run where no loop does.
+
+Promises of programs without an event loop are kept by it, and the live servers of tests.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,9 +61,19 @@ _lock = threading.Lock()
 
 
 def shared_background_loop() -> BackgroundLoop:
-    """Return the one that all tests of this process share."""
+    """Return the one of this process, which is started by the first call."""
     global _shared
     with _lock:
         if _shared is None:
             _shared = BackgroundLoop()
         return _shared
+
+
+def _forget() -> None:
+    # Of a thread, a fork leaves nothing but what it has locked.
+    global _shared, _lock
+    _shared = None
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,155 @@
+//! The promises of `carboy-promise` with Python values and exceptions.
+
+use std::sync::Arc;
+
+use carboy_promise::{Host, Job, Outcome, Resolver};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTraceback;
+
+use super::handler::Handler;
+use super::origin::Origin;
+use super::owner::Owner;
+use crate::names;
+
+/// A promise without its Python object.
+pub(super) type Core = carboy_promise::Promise<PromiseHost>;
+
+/// Promises of Python objects.
+pub(crate) enum PromiseHost {}
+
+/// What a promise is fulfilled with. Each promise has a reference of its own, so that the
+/// garbage collector can count.
+pub(crate) struct Value(pub(super) Py<PyAny>);
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        Python::attach(|py| Self(self.0.clone_ref(py)))
+    }
+}
+
+/// What a promise is rejected with: an exception, and its traceback as it was then. Whoever
+/// raises an exception makes its traceback longer; each gets the one of the failure.
+pub(crate) struct Failure {
+    error: Py<PyAny>,
+    traceback: Option<Py<PyTraceback>>,
+}
+
+impl Clone for Failure {
+    fn clone(&self) -> Self {
+        Python::attach(|py| Self {
+            error: self.error.clone_ref(py),
+            traceback: self
+                .traceback
+                .as_ref()
+                .map(|traceback| traceback.clone_ref(py)),
+        })
+    }
+}
+
+impl Failure {
+    pub(super) fn new(py: Python<'_>, error: PyErr) -> Self {
+        Self {
+            traceback: error.traceback(py).map(Bound::unbind),
+            error: error.into_value(py).into_any(),
+        }
+    }
+
+    /// An exception's failure, from Python code that has caught it.
+    pub(super) fn of(error: &Bound<'_, PyAny>) -> Self {
+        Self::new(error.py(), PyErr::from_value(error.clone()))
+    }
+
+    pub(super) fn error<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.error.bind(py)
+    }
+
+    /// The exception to be raised for one of those who wait.
+    pub(super) fn into_error(self, py: Python<'_>) -> PyErr {
+        let error = PyErr::from_value(self.error.into_bound(py));
+        error.set_traceback(py, self.traceback.map(|traceback| traceback.into_bound(py)));
+        error
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.error)?;
+        match &self.traceback {
+            Some(traceback) => visit.call(traceback),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The outcome for who waits for it.
+pub(super) fn into_result(py: Python<'_>, outcome: Outcome<PromiseHost>) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Outcome::Fulfilled(Value(value)) => Ok(value),
+        Outcome::Rejected(failure) => Err(failure.into_error(py)),
+    }
+}
+
+impl Host for PromiseHost {
+    type Value = Value;
+    type Error = Failure;
+    type Handler = Handler;
+    type Home = Arc<Owner>;
+    type Shape = ();
+    type Origin = Origin;
+
+    fn enqueue(home: &Arc<Owner>, job: Job<Self>) {
+        home.enqueue(job);
+    }
+
+    fn handle(handler: Handler, outcome: Outcome<Self>) {
+        Python::attach(|py| handler.run(py, outcome));
+    }
+
+    fn home_of(handler: &Handler) -> Arc<Owner> {
+        Arc::clone(handler.home())
+    }
+
+    fn needs_home(handler: &Handler, outcome: &Outcome<Self>) -> bool {
+        handler.needs_home(outcome)
+    }
+
+    fn assemble(resolver: &Resolver<Self>, _shape: (), _outcomes: Vec<Outcome<Self>>) {
+        let error = PyRuntimeError::new_err("nothing is combined yet");
+        Python::attach(|py| resolver.reject(Failure::new(py, error)));
+    }
+
+    fn depends_anew(home: &Arc<Owner>) {
+        home.wake_waiters();
+    }
+
+    fn unhandled(error: Failure, origin: &Origin) {
+        Python::attach(|py| {
+            let reported = names::report_unhandled(py)
+                .and_then(|report| report.call1((error.error(py), origin.describe(py))));
+            if let Err(error) = reported {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
+    fn cycle() -> Failure {
+        let error = PyTypeError::new_err("a promise can't be resolved with itself");
+        Python::attach(|py| Failure::new(py, error))
+    }
+
+    fn cancellation() -> Failure {
+        Python::attach(|py| Failure::new(py, cancelled_error(py, None)))
+    }
+}
+
+/// An `asyncio.CancelledError`.
+pub(super) fn cancelled_error(py: Python<'_>, message: Option<&str>) -> PyErr {
+    let error = names::cancelled_error(py).and_then(|class| match message {
+        Some(message) => class.call1((message,)),
+        None => class.call0(),
+    });
+    match error {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}

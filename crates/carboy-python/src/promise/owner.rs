@@ -1,0 +1,294 @@
+//! Whose thread a promise's handlers run on.
+//!
+//! An owner is an event loop, or a stack of sync code: a worker's, which serves a request, or
+//! a plain thread's. Its jobs run in the order in which they came. A loop runs them as a
+//! callback; sync code runs them while it waits in `result()`. Jobs without code of the
+//! application's own are done at once by whoever queues them, if no other job is before
+//! them.
+//!
+//! A thread that waits for a promise of somebody else's stack runs that stack's jobs too:
+//! the other one may never wait, or may have ended.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use carboy_promise::{Job, JobQueue};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::host::{Core, PromiseHost};
+use super::waiter::Waiter;
+use crate::event_loop::NativeEventLoop;
+use crate::ffi::context;
+use crate::names;
+use crate::worker;
+
+/// Jobs that are run before the loop gets to other callbacks.
+const JOBS_PER_TURN: usize = 256;
+
+/// Who runs the handlers of promises.
+pub(crate) struct Owner {
+    /// A weak reference to the event loop; none for a stack of sync code.
+    event_loop: Option<Py<PyAny>>,
+    queue: JobQueue<Job<PromiseHost>>,
+    /// Whether the loop has a callback to run the jobs.
+    is_scheduled: AtomicBool,
+    /// Threads that wait for something that may depend on these jobs.
+    waiters: Mutex<Vec<Arc<Waiter>>>,
+    /// The promises whose handlers run on this stack now, the innermost last.
+    running: Mutex<Vec<Core>>,
+}
+
+thread_local! {
+    /// The owner of this thread's sync code, if the thread is not a worker.
+    static OF_THREAD: OnceLock<Arc<Owner>> = const { OnceLock::new() };
+    /// What a handler on this thread has raised to end the program.
+    static END_OF_PROGRAM: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+    /// The loop that ran on this thread last, as a weak reference.
+    static OF_LOOP: RefCell<Option<(Py<PyAny>, Arc<Owner>)>> = const { RefCell::new(None) };
+}
+
+impl Owner {
+    fn new(event_loop: Option<Py<PyAny>>) -> Arc<Self> {
+        Arc::new(Self {
+            event_loop,
+            queue: JobQueue::default(),
+            is_scheduled: AtomicBool::new(false),
+            waiters: Mutex::default(),
+            running: Mutex::default(),
+        })
+    }
+
+    /// The owner of what is made now: the event loop of this thread, or its sync code.
+    pub(super) fn current(py: Python<'_>) -> PyResult<Arc<Self>> {
+        let running = names::get_running_loop(py)?.call0()?;
+        if running.is_none() {
+            Ok(Self::of_stack())
+        } else {
+            Self::of_loop(&running)
+        }
+    }
+
+    /// The owner of this stack of sync code.
+    pub(super) fn of_stack() -> Arc<Self> {
+        worker::current_promise_owner(|| Self::new(None)).unwrap_or_else(|| {
+            OF_THREAD.with(|owner| Arc::clone(owner.get_or_init(|| Self::new(None))))
+        })
+    }
+
+    fn of_loop(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let py = event_loop.py();
+        let known = OF_LOOP.with_borrow(|known| {
+            let (reference, owner) = known.as_ref()?;
+            Some((reference.clone_ref(py), Arc::clone(owner)))
+        });
+        if let Some((reference, owner)) = known
+            && reference.call0(py)?.is(event_loop)
+        {
+            return Ok(owner);
+        }
+        let owners = names::owners_of_loops(py)?;
+        let found = owners.call_method1(intern!(py, "get"), (event_loop,))?;
+        let owner = if found.is_none() {
+            let reference = names::weak_reference(py)?.call1((event_loop,))?.unbind();
+            let owner = Self::new(Some(reference));
+            owners.set_item(event_loop, OwnerReference(Arc::clone(&owner)))?;
+            owner
+        } else {
+            Arc::clone(&found.cast::<OwnerReference>()?.get().0)
+        };
+        if let Some(reference) = &owner.event_loop {
+            let known = Some((reference.clone_ref(py), Arc::clone(&owner)));
+            let before = OF_LOOP.replace(known);
+            drop(before);
+        }
+        Ok(owner)
+    }
+
+    /// Whether it is sync code, whose jobs run while a thread waits.
+    pub(super) fn is_stack(&self) -> bool {
+        self.event_loop.is_none()
+    }
+
+    /// The event loop, if it is one and still exists.
+    pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let event_loop = self.event_loop.as_ref()?.bind(py).call0().ok()?;
+        (!event_loop.is_none()).then_some(event_loop)
+    }
+
+    /// Adds a job.
+    pub(super) fn enqueue(self: &Arc<Self>, job: Job<PromiseHost>) {
+        self.queue.push(job);
+        if !self.is_stack() {
+            self.schedule();
+            return;
+        }
+        while let Some((job, turn)) = self.queue.next(|job| !job.needs_home()) {
+            job.run();
+            drop(turn);
+        }
+        if !self.queue.is_empty() {
+            self.wake_waiters();
+        }
+    }
+
+    fn schedule(self: &Arc<Self>) {
+        if self.is_scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let scheduled = Python::attach(|py| {
+            let Some(event_loop) = self.event_loop(py) else {
+                return Ok(());
+            };
+            let turn = Bound::new(py, JobTurn(Arc::clone(self)))?.into_any();
+            let empty = context::new_empty(py)?.into_bound(py).into_any();
+            call_soon(&event_loop, turn, PyTuple::empty(py), Some(empty))
+        });
+        if scheduled.is_err() {
+            // The loop is closed: nobody runs these jobs any more.
+            drop(self.queue.take_all());
+        }
+    }
+
+    fn continue_later(self: &Arc<Self>) {
+        if !self.queue.is_empty() {
+            self.schedule();
+        }
+    }
+
+    /// Runs the next job, if there is one and no other thread runs one; says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// `KeyboardInterrupt` or `SystemExit`, when a handler has raised it.
+    pub(super) fn run_next(&self) -> PyResult<bool> {
+        let Some((job, turn)) = self.queue.next(|_| true) else {
+            return Ok(false);
+        };
+        job.run();
+        drop(turn);
+        END_OF_PROGRAM.take().map_or(Ok(true), Err)
+    }
+
+    /// Has something to do that another thread may take up.
+    pub(super) fn pass_jobs_on(&self) {
+        if !self.queue.is_empty() {
+            self.wake_waiters();
+        }
+    }
+
+    pub(super) fn add_waiter(&self, waiter: &Arc<Waiter>) {
+        self.waiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(waiter));
+    }
+
+    pub(super) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
+        self.waiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|known| !Arc::ptr_eq(known, waiter));
+    }
+
+    /// Lets the threads that wait look again.
+    pub(super) fn wake_waiters(&self) {
+        let waiters = self
+            .waiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for waiter in waiters {
+            waiter.wake();
+        }
+    }
+
+    /// Notes that the handler that makes this promise's outcome runs on this stack.
+    pub(super) fn begin_handler(&self, promise: Core) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(promise);
+    }
+
+    pub(super) fn end_handler(&self) {
+        let ended = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        drop(ended);
+    }
+
+    /// Whether the handler that makes this promise's outcome runs on this stack.
+    pub(super) fn is_running(&self, promise: &Core) -> bool {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(promise)
+    }
+}
+
+/// Notes what is to be raised where handlers are run.
+pub(super) fn end_program(error: PyErr) {
+    let before = END_OF_PROGRAM.replace(Some(error));
+    drop(before);
+}
+
+/// Queues a callback on an event loop, from any thread.
+pub(super) fn call_soon(
+    event_loop: &Bound<'_, PyAny>,
+    callback: Bound<'_, PyAny>,
+    arguments: Bound<'_, PyTuple>,
+    context: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if let Ok(native) = event_loop.cast::<NativeEventLoop>() {
+        let context = context.map(Bound::cast_into).transpose()?;
+        return NativeEventLoop::schedule(native, callback, arguments, context).map(drop);
+    }
+    let is_here = names::get_running_loop(py)?.call0()?.is(event_loop);
+    let method = if is_here {
+        intern!(py, "call_soon")
+    } else {
+        intern!(py, "call_soon_threadsafe")
+    };
+    let mut positional = vec![callback];
+    positional.extend(arguments.iter());
+    let keywords = PyDict::new(py);
+    if let Some(context) = context {
+        keywords.set_item(intern!(py, "context"), context)?;
+    }
+    event_loop.call_method(method, PyTuple::new(py, positional)?, Some(&keywords))?;
+    Ok(())
+}
+
+/// An owner as a Python object, for the dictionary of loops.
+#[pyclass(frozen)]
+struct OwnerReference(Arc<Owner>);
+
+/// The callback that runs a loop's jobs.
+#[pyclass(frozen)]
+struct JobTurn(Arc<Owner>);
+
+#[pymethods]
+impl JobTurn {
+    fn __call__(&self) -> PyResult<()> {
+        let owner = &self.0;
+        owner.is_scheduled.store(false, Ordering::Release);
+        for _ in 0..JOBS_PER_TURN {
+            match owner.run_next() {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    owner.continue_later();
+                    return Err(error);
+                }
+            }
+        }
+        owner.continue_later();
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! A promise that native code settles. How to use it is said in `mod.rs`.
+
+use carboy_promise::Resolver;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::host::{Core, Failure, PromiseHost, Value};
+use super::object::Promise;
+use super::origin::Origin;
+use super::owner::Owner;
+
+/// The right of native code to settle a promise. Dropping it unused rejects the promise.
+pub(crate) struct PendingPromise {
+    resolver: Resolver<PromiseHost>,
+}
+
+#[allow(dead_code, reason = "for native code that has something to promise")]
+impl PendingPromise {
+    /// A pending promise of whoever runs now. The label says what is promised, for errors and
+    /// logs: `GET http://…`.
+    ///
+    /// # Errors
+    ///
+    /// What asyncio raises when it is asked for the running loop.
+    pub(crate) fn new(py: Python<'_>, label: &str) -> PyResult<(Py<Promise>, Self)> {
+        let (core, resolver) = Core::pending(Owner::current(py)?, Origin::here(py, Some(label)));
+        let promise = Py::new(py, Promise::new(core))?;
+        Ok((promise, Self { resolver }))
+    }
+
+    /// Sets what gives up the work when the promise is cancelled.
+    pub(crate) fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) {
+        self.resolver.promise().on_cancel(Box::new(hook));
+    }
+
+    /// Fulfils the promise with a value as it is, awaitable or not. Without effect if the
+    /// promise is settled, as by a cancellation.
+    pub(crate) fn fulfil(self, _py: Python<'_>, value: Py<PyAny>) {
+        self.resolver.fulfil(Value(value));
+    }
+
+    /// Rejects the promise with an exception.
+    pub(crate) fn reject(self, py: Python<'_>, error: PyErr) {
+        self.resolver.reject(Failure::new(py, error));
+    }
+
+    /// Whether the outcome is no longer needed: the promise was cancelled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.resolver.promise().is_settled()
+    }
+}
+
+impl Drop for PendingPromise {
+    fn drop(&mut self) {
+        if self.is_settled() {
+            return;
+        }
+        Python::attach(|py| {
+            let error = PyRuntimeError::new_err("the work for this promise was given up");
+            self.resolver.reject(Failure::new(py, error));
+        });
+    }
+}

@@ -1,0 +1,196 @@
+//! Waiting for promises in sync code.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use carboy_promise::Reaction;
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
+use pyo3::prelude::*;
+
+use super::host::Core;
+use super::native_loop::call_later;
+use super::owner::Owner;
+use crate::attach::detached;
+use crate::names;
+use crate::worker::{Pool, SlotId, WorkerId, current_worker, new_slot_id, wait_at_bridge};
+
+/// How often a thread that waits looks whether a signal has arrived.
+const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A thread, or a stack of a worker, that waits.
+pub(super) struct Waiter {
+    state: Mutex<State>,
+    woken: Condvar,
+    worker: Option<(Arc<Pool>, WorkerId)>,
+}
+
+#[derive(Default)]
+struct State {
+    is_woken: bool,
+    /// What the pool is to be told, while a worker's stack waits at its bridge.
+    slot: Option<SlotId>,
+}
+
+impl Waiter {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            woken: Condvar::new(),
+            worker: current_worker(),
+        })
+    }
+
+    /// Lets the thread go on.
+    pub(super) fn wake(&self) {
+        let slot = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.is_woken = true;
+            self.woken.notify_one();
+            state.slot.take()
+        };
+        if let (Some(slot), Some((pool, worker))) = (slot, &self.worker) {
+            pool.resolve(*worker, slot);
+        }
+    }
+
+    /// Waits until it is woken, or for a while; a worker's stack without bound.
+    fn wait(&self, py: Python<'_>, at_most: Duration) -> PyResult<()> {
+        let Some((pool, worker)) = &self.worker else {
+            detached(py, || {
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let (mut state, _) = self
+                    .woken
+                    .wait_timeout_while(state, at_most, |state| !state.is_woken)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.is_woken = false;
+            });
+            return py.check_signals();
+        };
+        let slot = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::take(&mut state.is_woken) {
+                return Ok(());
+            }
+            *state.slot.insert(new_slot_id())
+        };
+        let waited = wait_at_bridge(py, pool, *worker, slot, true);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_woken = false;
+        waited
+    }
+}
+
+/// The stacks of sync code that have a part in a promise's outcome.
+fn stacks_behind(promise: &Core, here: &Owner) -> PyResult<Vec<Arc<Owner>>> {
+    let mut stacks: Vec<Arc<Owner>> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut open = vec![promise.clone()];
+    while let Some(promise) = open.pop() {
+        if !seen.insert(promise.id()) {
+            continue;
+        }
+        if here.is_running(&promise) {
+            return Err(PyRuntimeError::new_err(
+                "result() would wait for itself: the promise depends on the handler that calls \
+                 result(); return the promise from the handler instead",
+            ));
+        }
+        let home = promise.home();
+        if home.is_stack() && !stacks.iter().any(|known| Arc::ptr_eq(known, home)) {
+            stacks.push(Arc::clone(home));
+        }
+        open.extend(promise.sources());
+    }
+    Ok(stacks)
+}
+
+/// Waits until a promise is settled, running the jobs of sync code that it depends on.
+///
+/// # Errors
+///
+/// `RuntimeError` on the thread of a running event loop, and for a promise that depends on
+/// the caller itself; `TimeoutError` when `timeout` has passed; what a signal's handler
+/// raises.
+pub(super) fn wait(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyResult<()> {
+    if promise.is_settled() {
+        return Ok(());
+    }
+    if !names::get_running_loop(py)?.call0()?.is_none() {
+        return Err(PyRuntimeError::new_err(format!(
+            "result() was called on the thread of a running event loop, which would wait for \
+             itself: use 'await' instead (the promise: {})",
+            promise.origin().describe(py)
+        )));
+    }
+    let waiter = Waiter::new();
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let _timer = match (timeout, &waiter.worker) {
+        (Some(timeout), Some(_)) => {
+            let waiter = Arc::clone(&waiter);
+            Some(call_later(py, timeout, Box::new(move |_| waiter.wake()))?)
+        }
+        _ => None,
+    };
+    let woken = Arc::clone(&waiter);
+    promise.react(Reaction::Waiter(Box::new(move || woken.wake())));
+    wait_until_settled(py, promise, &waiter, timeout, deadline)
+}
+
+fn wait_until_settled(
+    py: Python<'_>,
+    promise: &Core,
+    waiter: &Arc<Waiter>,
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+) -> PyResult<()> {
+    let here = Owner::of_stack();
+    while !promise.is_settled() {
+        let stacks = stacks_behind(promise, &here)?;
+        for stack in &stacks {
+            stack.add_waiter(waiter);
+        }
+        let mut result = run_jobs(promise, &stacks);
+        if matches!(result, Ok(false)) {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            result = match left {
+                Some(Duration::ZERO) => Err(timed_out(py, promise, timeout)),
+                Some(left) => waiter.wait(py, left.min(SIGNAL_CHECK_INTERVAL)),
+                None => waiter.wait(py, SIGNAL_CHECK_INTERVAL),
+            }
+            .map(|()| false);
+        }
+        for stack in &stacks {
+            stack.remove_waiter(waiter);
+        }
+        if result.is_err() || promise.is_settled() {
+            for stack in &stacks {
+                stack.pass_jobs_on();
+            }
+        }
+        result?;
+    }
+    Ok(())
+}
+
+/// Runs jobs of these stacks until there is none or the promise is settled; says whether
+/// there were any.
+fn run_jobs(promise: &Core, stacks: &[Arc<Owner>]) -> PyResult<bool> {
+    let mut has_run = false;
+    for stack in stacks {
+        while !promise.is_settled() && stack.run_next()? {
+            has_run = true;
+        }
+    }
+    Ok(has_run)
+}
+
+fn timed_out(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyErr {
+    PyTimeoutError::new_err(format!(
+        "no result after {} seconds ({})",
+        timeout.unwrap_or_default().as_secs_f64(),
+        promise.origin().describe(py)
+    ))
+}
