@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::Refusal;
 use crate::access_log::RequestLine;
+use crate::client::{ClientState, State};
 
 /// What is known of one connection.
 #[derive(Debug)]
@@ -36,6 +37,11 @@ pub(crate) struct Activity {
     has_raw_targets: AtomicBool,
     /// Targets as they were sent, by the numbers of their heads.
     raw_targets: Mutex<VecDeque<(u32, Bytes)>>,
+    /// The client of the request in flight, if it is watched.
+    client: Mutex<Option<Arc<ClientState>>>,
+    is_client_watched: AtomicBool,
+    /// Wakes the connection's task.
+    task: OnceLock<Waker>,
     takeover: AtomicU8,
     takeover_waker: Mutex<Option<Waker>>,
 }
@@ -76,6 +82,9 @@ impl Activity {
             refused: OnceLock::new(),
             has_raw_targets: AtomicBool::new(false),
             raw_targets: Mutex::default(),
+            client: Mutex::default(),
+            is_client_watched: AtomicBool::new(false),
+            task: OnceLock::new(),
             takeover: AtomicU8::new(TakeoverDecision::Open as u8),
             takeover_waker: Mutex::new(None),
         }
@@ -143,8 +152,56 @@ impl Activity {
         add(&self.in_flight, 1);
     }
 
-    pub(crate) fn end_request(&self) {
+    /// A request is over; whether all of its response was made.
+    pub(crate) fn end_request(&self, complete: bool) {
         add(&self.in_flight, u32::MAX);
+        if !self.is_client_watched() {
+            return;
+        }
+        self.is_client_watched.store(false, Ordering::Relaxed);
+        if let Some(client) = self.client().take() {
+            client.advance(if complete { State::Over } else { State::Lost });
+        }
+    }
+
+    /// The connection's task, which is the same for all of its life.
+    pub(crate) fn set_task(&self, task: &Waker) {
+        self.task.get_or_init(|| task.clone());
+    }
+
+    /// What becomes of the client of a request. On the loop's thread only.
+    pub(crate) fn watch_client(&self, request: u32) -> Arc<ClientState> {
+        let is_in_flight = self.in_flight.load(Ordering::Relaxed) != 0;
+        if !is_in_flight || request != self.requests_seen() {
+            return Arc::new(ClientState::new(State::Over));
+        }
+        let mut client = self.client();
+        if let Some(client) = &*client {
+            return Arc::clone(client);
+        }
+        let state = Arc::new(ClientState::new(State::Here));
+        *client = Some(Arc::clone(&state));
+        self.is_client_watched.store(true, Ordering::Relaxed);
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+        state
+    }
+
+    /// Whether somebody waits for the client of the request in flight to leave.
+    pub(crate) fn is_client_watched(&self) -> bool {
+        self.is_client_watched.load(Ordering::Relaxed)
+    }
+
+    /// The client has left.
+    pub(crate) fn client_left(&self, state: State) {
+        if let Some(client) = &*self.client() {
+            client.advance(state);
+        }
+    }
+
+    fn client(&self) -> MutexGuard<'_, Option<Arc<ClientState>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no request is being answered and none is waiting to be.

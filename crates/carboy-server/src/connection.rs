@@ -85,6 +85,7 @@ pub(crate) async fn run<A: Application>(
     let ended = poll_fn(|task| {
         if !watches_stage {
             watches_stage = true;
+            activity.set_task(task.waker());
             let _ = stage_changed.as_mut().poll(task);
         }
         loop {

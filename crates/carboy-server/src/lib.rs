@@ -10,6 +10,7 @@ mod activity;
 mod application;
 mod body_error;
 mod body_reader;
+mod client;
 mod connection;
 mod connection_context;
 mod connection_set;
@@ -39,6 +40,7 @@ pub use access_log::AccessLog;
 pub use application::{Application, Response};
 pub use body_error::BodyError;
 pub use body_reader::BodyReader;
+pub use client::{Client, ClientWatch, Departure};
 pub use descriptor_limit::raise_descriptor_limit;
 // The type with which an application's own reason phrase travels in a response's extensions.
 pub use hyper::ext::ReasonPhrase;

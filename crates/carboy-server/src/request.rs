@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, Version};
 
-use crate::{RequestBody, TakeoverOffer};
+use crate::{Client, RequestBody, TakeoverOffer};
 
 /// One request whose head passed the gate.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Request {
     pub body: RequestBody,
     /// Who is at either end.
     pub connection: Rc<ConnectionInfo>,
+    /// The client, to learn whether it leaves.
+    pub client: Client,
     /// Present when the request asks for another protocol (RFC 9110 section 7.8).
     pub takeover: Option<TakeoverOffer>,
 }

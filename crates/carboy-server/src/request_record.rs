@@ -87,7 +87,7 @@ impl RequestRecord {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        self.context.activity.end_request();
+        self.context.activity.end_request(self.complete);
         let server = self.context.server();
         let counters = server.counters();
         counters.in_flight_requests.decrement();

@@ -21,7 +21,7 @@ use crate::request_body::Terms;
 use crate::request_record::RequestRecord;
 use crate::response_check::ResponseCheck;
 use crate::{
-    Application, Refusal, Request, RequestBody, Response, ResponseBody, TakeoverOffer, gate,
+    Application, Client, Refusal, Request, RequestBody, Response, ResponseBody, TakeoverOffer, gate,
 };
 
 /// Answers the requests of one connection.
@@ -86,6 +86,7 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
                 },
             ),
             connection: Rc::clone(&context.info),
+            client: Client::new(context),
             takeover,
         };
         let source = Source::Application(Box::pin(self.application.call(request)));

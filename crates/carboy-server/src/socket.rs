@@ -1,10 +1,12 @@
 //! One accepted socket, whichever family it is of.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One accepted socket.
@@ -12,6 +14,39 @@ use tokio::net::{TcpStream, UnixStream};
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// Waits until the peer sends nothing more, and returns whether that is an ordinary end.
+    /// Takes no bytes: while some are there it learns nothing, and wakes nobody either.
+    pub(crate) fn poll_peer_end(&self, context: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            let ready = match self {
+                Self::Tcp(stream) => stream.poll_read_ready(context),
+                Self::Unix(stream) => stream.poll_read_ready(context),
+            };
+            if ready!(ready).is_err() {
+                return Poll::Ready(false);
+            }
+            let mut first = [MaybeUninit::uninit()];
+            // tokio asks the poller again once the kernel says that there is nothing yet.
+            let peeked = match self {
+                Self::Tcp(stream) => stream.try_io(Interest::READABLE, || {
+                    SockRef::from(stream).peek(&mut first)
+                }),
+                Self::Unix(stream) => stream.try_io(Interest::READABLE, || {
+                    SockRef::from(stream).peek(&mut first)
+                }),
+            };
+            match peeked {
+                Ok(0) => return Poll::Ready(true),
+                Ok(_) => return Poll::Pending,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Poll::Ready(false),
+            }
+        }
+    }
 }
 
 impl AsyncRead for Socket {

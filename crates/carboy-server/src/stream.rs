@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::access_log::RequestLine;
 use crate::activity::{Activity, TakeoverDecision};
+use crate::client::State;
 use crate::socket::Socket;
 use crate::wire::{Outcome, Scan, Wire, copy_encoded};
 use crate::{Limits, Refusal};
@@ -238,6 +239,16 @@ impl Stream {
         }
     }
 
+    fn look_for_client(&self, task: &mut Context<'_>) {
+        if let Poll::Ready(is_ordinary) = self.socket.poll_peer_end(task) {
+            self.activity.client_left(if is_ordinary {
+                State::Ended
+            } else {
+                State::Lost
+            });
+        }
+    }
+
     /// Notes whether the peer takes bytes.
     fn note_write(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &outcome {
@@ -285,7 +296,12 @@ impl AsyncWrite for Stream {
         self.socket.is_write_vectored()
     }
 
+    /// hyper calls this with every look at the connection once nothing is left to write,
+    /// which makes it the place to look whether a client that waits is there.
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.is_client_watched() && !self.wire.is_tunnel() {
+            self.look_for_client(task);
+        }
         Pin::new(&mut self.socket).poll_flush(task)
     }
 

@@ -79,6 +79,7 @@ impl Parts {
             body,
             connection,
             takeover,
+            client: _,
         } = request;
         let settings = Arc::clone(&self.settings);
         let head = RequestHead::new(
