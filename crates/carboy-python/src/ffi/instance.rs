@@ -1,11 +1,11 @@
-//! Instances of Python classes without their constructors.
+//! Instances of Python classes without their constructors, and their attributes.
 
 use std::ptr;
 
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// A new instance of a class whose `__init__` was not called, as `class.__new__(class)`.
 pub(crate) fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
@@ -47,4 +47,20 @@ pub(crate) fn new_native_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<B
         let instance = constructor(class.as_type_ptr(), arguments.as_ptr(), ptr::null_mut());
         Bound::from_owned_ptr_or_err(py, instance)
     }
+}
+
+/// The dict of an object's attributes, as `object.__dict__` for a class that does not define
+/// that itself.
+///
+/// # Errors
+///
+/// `AttributeError` when the object has none.
+pub(crate) fn attributes_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: The object is live; the function returns a new reference, or null with an
+    // exception set.
+    let attributes = unsafe {
+        let attributes = ffi::PyObject_GenericGetDict(object.as_ptr(), ptr::null_mut());
+        Bound::from_owned_ptr_or_err(object.py(), attributes)
+    }?;
+    Ok(attributes.cast_into::<PyDict>()?)
 }

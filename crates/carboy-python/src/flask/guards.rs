@@ -14,6 +14,7 @@ use super::eligibility::Reason;
 use super::response::ResponseParts;
 use super::route::Route;
 use crate::ffi::dict_version::{DictVersion, dict_version};
+use crate::ffi::instance::attributes_of;
 use crate::ffi::type_version::{assigned_version_tag, version_tag};
 use crate::names;
 
@@ -76,11 +77,9 @@ pub(super) struct Attributes<'py> {
 impl<'py> Attributes<'py> {
     pub(super) fn of(application: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = application.py();
-        let of_application = application.getattr(intern!(py, "__dict__"))?;
-        let of_application = of_application.cast_into::<PyDict>()?;
+        let of_application = attributes_of(application)?;
         let url_map = item(&of_application, intern!(py, "url_map"))?;
-        let of_url_map = url_map.getattr(intern!(py, "__dict__"))?;
-        let of_url_map = of_url_map.cast_into::<PyDict>()?;
+        let of_url_map = attributes_of(&url_map)?;
         Ok(Self {
             of_application,
             of_url_map,
@@ -224,9 +223,7 @@ impl Guards {
         if !session_interface
             .get_type()
             .is(&self.session_interface_class)
-            || session_interface
-                .getattr(intern!(py, "__dict__"))?
-                .is_truthy()?
+            || !attributes_of(&session_interface)?.is_empty()
         {
             return Ok(true);
         }
