@@ -131,8 +131,12 @@ def test_nothing_leaves_the_thread_of_the_loop_or_blocks_it() -> None:
     assert not found(r"\bthread::sleep\b", under=CRATES)
 
 
-def test_local_tasks_are_started_at_two_doors() -> None:
-    doors = ("carboy-python/src/runtime.rs", "carboy-server/src/connection_set.rs")
+def test_local_tasks_are_started_at_three_doors() -> None:
+    doors = (
+        "carboy-python/src/runtime.rs",
+        "carboy-server/src/connection_set.rs",
+        "carboy-client/src/connection.rs",
+    )
     for crate in (BINDING, *LEAVES):
         assert not found(r"\bspawn_local\b", under=crate / "src", allowed=doors)
     assert not found(r"tokio::runtime\b", under=BINDING / "src", allowed=("src/runtime.rs",))

@@ -1,0 +1,47 @@
+//! What the bytes of a connection do, written down where they pass.
+
+use std::cell::Cell;
+
+use tokio::time::Instant;
+
+/// Shared by a connection's stream, which writes it down, and who waits for a response.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    bytes_read: Cell<u64>,
+    write_blocked_since: Cell<Option<Instant>>,
+    /// When a block ended last.
+    write_resumed: Cell<Option<Instant>>,
+}
+
+impl Activity {
+    pub(crate) fn note_read(&self, bytes: usize) {
+        self.bytes_read.set(self.bytes_read.get() + bytes as u64);
+    }
+
+    pub(crate) fn note_written(&self) {
+        if self.write_blocked_since.take().is_some() {
+            self.write_resumed.set(Some(Instant::now()));
+        }
+    }
+
+    pub(crate) fn note_write_blocked(&self) {
+        if self.write_blocked_since.get().is_none() {
+            self.write_blocked_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// How many bytes have come in all.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read.get()
+    }
+
+    /// When the peer, which had taken no bytes for a while, took some again.
+    pub(crate) fn write_resumed(&self) -> Option<Instant> {
+        self.write_resumed.get()
+    }
+
+    /// Since when the peer takes no bytes.
+    pub(crate) fn write_blocked_since(&self) -> Option<Instant> {
+        self.write_blocked_since.get()
+    }
+}

@@ -1,0 +1,507 @@
+//! Makes calls: connections, authentication, cookies, redirects, retries.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version, header};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use tokio::time::Instant;
+use url::{Position, Url};
+
+use crate::authentication::Authentication;
+use crate::connection::{Http1Connection, Http2Connection};
+use crate::connector::Connector;
+use crate::deadline::Deadline;
+use crate::decoding::{ACCEPTED, Decoder};
+use crate::exchange::{Failure, exchange};
+use crate::pool::{Grant, Lease, Permit, Pool, PoolStatistics};
+use crate::proxy::ProxyRules;
+use crate::redirect;
+use crate::request::{Request, Way};
+use crate::response::{Response, ResponseHead};
+use crate::response_body::ResponseBody;
+use crate::retry::{RetryBudget, is_idempotent};
+use crate::settings::{HttpVersions, PoolLimits, ResponseLimits};
+use crate::target::{Route, Target};
+use crate::timings::Stopwatch;
+use crate::tls::{Identity, Trust};
+use crate::upload::{RequestBody, Upload};
+use crate::{Error, ErrorKind};
+
+/// A connection that was idle for longer than this is looked at before it is used.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(100);
+
+const USER_AGENT: &str = concat!("carboy/", env!("CARGO_PKG_VERSION"));
+
+/// How a client behaves.
+#[derive(Debug, Default)]
+pub struct ClientSettings {
+    /// How many connections.
+    pub pool: PoolLimits,
+    /// How large responses may be.
+    pub response: ResponseLimits,
+    /// Which servers are trusted.
+    pub trust: Trust,
+    /// As whom to appear to servers that ask for a certificate.
+    pub identity: Option<Identity>,
+    /// Which versions of HTTP.
+    pub versions: HttpVersions,
+    /// Which proxies.
+    pub proxies: ProxyRules,
+}
+
+/// Sends requests. Belongs to the thread of one runtime, as its connections do.
+#[derive(Clone)]
+pub struct Client {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    settings: Arc<ClientSettings>,
+    connector: Connector,
+    pool: Pool,
+    budget: RetryBudget,
+}
+
+/// One call on its way.
+struct Call {
+    request: Request,
+    deadline: Deadline,
+    stopwatch: Rc<Stopwatch>,
+    history: Vec<ResponseHead>,
+    attempts: u32,
+}
+
+impl Client {
+    /// A client without connections.
+    pub fn new(settings: Arc<ClientSettings>) -> Self {
+        let connector = Connector::new(
+            settings.trust.clone(),
+            settings.identity.clone(),
+            settings.versions,
+        );
+        let pool = Pool::new(settings.pool);
+        Self {
+            shared: Rc::new(Shared {
+                settings,
+                connector,
+                pool,
+                budget: RetryBudget::new(),
+            }),
+        }
+    }
+
+    /// How full the pool is.
+    pub fn statistics(&self) -> PoolStatistics {
+        self.shared.pool.statistics()
+    }
+
+    /// Closes what is idle; requests that come later fail.
+    pub fn close(&self) {
+        self.shared.pool.close();
+    }
+
+    /// Makes a call, to the end of the head of its last response. Needs the runtime of its thread.
+    ///
+    /// Dropping the future cancels the call down to the socket.
+    ///
+    /// # Errors
+    ///
+    /// Every kind; see [`ErrorKind`].
+    pub async fn send(&self, mut request: Request) -> Result<Response, Error> {
+        let stopwatch = Rc::new(Stopwatch::start());
+        let deadline = Deadline::after(stopwatch.started(), request.timeouts.total);
+        take_credentials(&mut request);
+        self.shared.budget.pay_in();
+        let is_streamed = request.is_streamed;
+        let call = Call {
+            request,
+            deadline,
+            stopwatch,
+            history: Vec::new(),
+            attempts: 0,
+        };
+        let mut response = deadline.limit(self.shared.follow(call)).await?;
+        if is_streamed {
+            response.body.without_deadline();
+        }
+        Ok(response)
+    }
+}
+
+impl Shared {
+    /// Makes requests until a response is for the caller.
+    async fn follow(&self, mut call: Call) -> Result<Response, Error> {
+        loop {
+            match self.attempt(&mut call).await {
+                Ok((head, body)) => {
+                    if let Some(jar) = &call.request.cookies {
+                        jar.store_response(&head.headers, &head.url);
+                    }
+                    if call.answers_challenge(&head) {
+                        body.discard().await;
+                        continue;
+                    }
+                    if let Some(wait) = self.wait_after_status(&mut call, &head) {
+                        body.discard().await;
+                        tokio::time::sleep(wait).await;
+                        continue;
+                    }
+                    if call.request.redirects.is_some()
+                        && redirect::is_redirect(head.status, &head.headers)
+                    {
+                        call.redirect(head)?;
+                        body.discard().await;
+                        continue;
+                    }
+                    return Ok(Response {
+                        head,
+                        history: call.history,
+                        body,
+                    });
+                }
+                Err(error) => match self.wait_after_error(&mut call, &error) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn wait_after_status(&self, call: &mut Call, head: &ResponseHead) -> Option<Duration> {
+        let request = &call.request;
+        let is_wanted = request.retries.retries_status(head.status, &request.method);
+        if !is_wanted {
+            return None;
+        }
+        self.wait_for_retry(call, Some(&head.headers))
+    }
+
+    fn wait_after_error(&self, call: &mut Call, error: &Error) -> Option<Duration> {
+        let request = &call.request;
+        let is_wanted = request.retries.retries_error(error.kind(), &request.method);
+        if !is_wanted {
+            return None;
+        }
+        self.wait_for_retry(call, None)
+    }
+
+    /// The wait before one more attempt; `None` when there shall be none.
+    fn wait_for_retry(&self, call: &mut Call, headers: Option<&HeaderMap>) -> Option<Duration> {
+        let retries = &call.request.retries;
+        if call.attempts >= retries.attempts || !call.request.body.is_repeatable() {
+            return None;
+        }
+        let wait = retries.wait(call.attempts + 1, headers)?;
+        let is_in_time = call
+            .deadline
+            .at()
+            .is_none_or(|at| Instant::now() + wait < at);
+        if !is_in_time || !self.budget.take() {
+            return None;
+        }
+        call.attempts += 1;
+        Some(wait)
+    }
+
+    /// Makes one request. Only connections that turn out to be closed are seen to here.
+    async fn attempt(&self, call: &mut Call) -> Result<(ResponseHead, ResponseBody), Error> {
+        let request = &mut call.request;
+        let target = Rc::new(Target::of(&request.url, self.route(request)?)?);
+        let timeouts = request.timeouts;
+        loop {
+            call.stopwatch.exchange_began(Instant::now());
+            let mut lease = self.lease(&target, request, &call.stopwatch).await?;
+            let is_http2 = matches!(lease, Lease::Http2(_));
+            let Some(body) = request.body.for_attempt() else {
+                return Err(Error::new(
+                    ErrorKind::InvalidRequest,
+                    "the content is a stream that was sent already, and can't be sent again",
+                ));
+            };
+            let (upload, progress) = Upload::new(body);
+            let message = assemble(request, &target, is_http2, upload)?;
+            match exchange(&mut lease, message, &progress, &timeouts, call.deadline).await {
+                Ok(response) => {
+                    call.stopwatch.head_came();
+                    let (head, incoming) = take_apart(response, &request.url);
+                    let decoder = if request.is_plain {
+                        None
+                    } else {
+                        Decoder::of(&head.headers)?
+                    };
+                    let body = ResponseBody::new(
+                        incoming,
+                        lease,
+                        decoder,
+                        timeouts.read,
+                        call.deadline,
+                        Rc::clone(&call.stopwatch),
+                    );
+                    return Ok((head, body));
+                }
+                Err(Failure::Unsent(body, error)) => {
+                    request.body = body;
+                    if lease.requests() <= 1 {
+                        // A connection of this very request: the next one would fare no better.
+                        return Err(error);
+                    }
+                }
+                Err(Failure::Stale(error)) => {
+                    if !is_idempotent(&request.method) || !request.body.is_repeatable() {
+                        return Err(error);
+                    }
+                }
+                Err(Failure::Final(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn route(&self, request: &Request) -> Result<Route, Error> {
+        Ok(match &request.way {
+            Way::Direct => Route::Direct,
+            Way::Proxy(proxy) => Route::Proxy(Arc::clone(proxy)),
+            Way::Unix(path) => Route::Unix(path.clone()),
+            Way::Default => match self.settings.proxies.find(&request.url)? {
+                Some(proxy) => Route::Proxy(proxy),
+                None => Route::Direct,
+            },
+        })
+    }
+
+    /// A connection to the target that looks alive.
+    async fn lease(
+        &self,
+        target: &Rc<Target>,
+        request: &Request,
+        stopwatch: &Stopwatch,
+    ) -> Result<Lease, Error> {
+        loop {
+            match self.pool.acquire(target, request.timeouts.pool).await? {
+                Grant::Reuse(lease) => {
+                    if lease.idle_time() > TRUSTED_IDLE_TIME || !is_idempotent(&request.method) {
+                        // The runtime looks at its sockets before this goes on, so that the end
+                        // of a connection that the server has closed is seen.
+                        tokio::task::yield_now().await;
+                        if lease.is_closed() {
+                            continue;
+                        }
+                    }
+                    stopwatch.acquired(true);
+                    return Ok(lease);
+                }
+                Grant::Open(permit) => {
+                    let connecting = self.connect(target, permit, stopwatch);
+                    let lease =
+                        match request.timeouts.connect {
+                            None => connecting.await?,
+                            Some(timeout) => tokio::time::timeout(timeout, connecting)
+                                .await
+                                .map_err(|_| {
+                                    let seconds = timeout.as_secs_f64();
+                                    let authority = target.authority();
+                                    let message =
+                                        format!("no connection to {authority} within {seconds} s");
+                                    Error::new(ErrorKind::ConnectTimeout, message)
+                                })??,
+                        };
+                    stopwatch.acquired(false);
+                    return Ok(lease);
+                }
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        permit: Permit,
+        stopwatch: &Stopwatch,
+    ) -> Result<Lease, Error> {
+        let connected = self.connector.connect(target, stopwatch).await?;
+        let limits = &self.settings.response;
+        if connected.speaks_http2 {
+            let connection = Http2Connection::open(connected.socket, permit, limits).await?;
+            Ok(self.pool.share(connection))
+        } else {
+            let connection = Http1Connection::open(connected.socket, permit, limits).await?;
+            Ok(self.pool.lease(connection))
+        }
+    }
+}
+
+impl Call {
+    /// Whether a 401 response asks for something that can be answered.
+    fn answers_challenge(&self, head: &ResponseHead) -> bool {
+        head.status == StatusCode::UNAUTHORIZED
+            && self.request.body.is_repeatable()
+            && self
+                .request
+                .authentication
+                .as_ref()
+                .is_some_and(|authentication| authentication.take_challenge(&head.headers))
+    }
+
+    /// Changes the request into the one that a redirect asks for.
+    fn redirect(&mut self, head: ResponseHead) -> Result<(), Error> {
+        let request = &mut self.request;
+        let limit = request.redirects.unwrap_or_default();
+        if self.history.len() >= limit {
+            return Err(Error::new(
+                ErrorKind::TooManyRedirects,
+                format!(
+                    "more than {limit} redirects, the last one from {}",
+                    head.url
+                ),
+            ));
+        }
+        let next = redirect::location(&head.url, &head.headers)?;
+        crate::target::is_tls(&next)?;
+        let method = redirect::method_after(head.status, &request.method);
+        if method != request.method {
+            request.method = method;
+            request.body = RequestBody::Empty;
+            redirect::strip_content_headers(&mut request.headers);
+        } else if !request.body.is_repeatable() {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                format!(
+                    "the server redirects to {next} and wants the content there, but that is a \
+                     stream that was sent already"
+                ),
+            ));
+        }
+        if !redirect::are_same_origin(&head.url, &next) {
+            redirect::strip_origin_headers(&mut request.headers);
+            request.authentication = None;
+        }
+        request.url = next;
+        take_credentials(request);
+        self.history.push(head);
+        Ok(())
+    }
+}
+
+/// Makes authentication of a URL's user and password, unless there is one, and takes them out.
+fn take_credentials(request: &mut Request) {
+    let url = &mut request.url;
+    if url.username().is_empty() && url.password().is_none() {
+        return;
+    }
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+    let user = decoded(url.username());
+    let password = decoded(url.password().unwrap_or_default());
+    if request.authentication.is_none() {
+        request.authentication = Authentication::basic(&user, &password).map(Arc::new);
+    }
+    // A URL that has credentials has a host, so these can't fail.
+    url.set_username("").ok();
+    url.set_password(None).ok();
+}
+
+/// The message as it goes over the wire.
+fn assemble(
+    request: &Request,
+    target: &Target,
+    is_http2: bool,
+    upload: Upload,
+) -> Result<hyper::Request<Upload>, Error> {
+    let url = &request.url;
+    let is_absolute = is_http2 || target.takes_absolute_form();
+    let start = if is_absolute {
+        Position::BeforeScheme
+    } else {
+        Position::BeforePath
+    };
+    let unusable = |error: &dyn std::fmt::Display| {
+        Error::new(
+            ErrorKind::InvalidUrl,
+            format!("the URL {url} can't be requested: {error}"),
+        )
+    };
+    let uri: Uri = url[start..Position::AfterQuery]
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| unusable(&error))?;
+    let mut message = hyper::Request::new(upload);
+    *message.method_mut() = request.method.clone();
+    *message.uri_mut() = uri;
+    let mut headers = request.headers.clone();
+    // hyper writes both to fit the content.
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRANSFER_ENCODING);
+    if is_http2 {
+        *message.version_mut() = Version::HTTP_2;
+        // RFC 9113 section 8.2.2: these mean nothing there and are errors.
+        for name in [header::CONNECTION, header::HOST, header::UPGRADE] {
+            headers.remove(name);
+        }
+        headers.remove("keep-alive");
+    } else if !headers.contains_key(header::HOST) {
+        let host = &url[Position::BeforeHost..Position::AfterPort];
+        let host = HeaderValue::from_str(host).map_err(|error| unusable(&error))?;
+        headers.insert(header::HOST, host);
+    }
+    if !request.is_plain {
+        add_defaults(&mut headers);
+    }
+    if !headers.contains_key(header::AUTHORIZATION)
+        && let Some(authentication) = &request.authentication
+        && let Some(value) = authentication.value(&request.method, url)
+    {
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    if let Some(jar) = &request.cookies
+        && let Some(cookies) = jar.header(url)
+    {
+        headers.append(header::COOKIE, cookies);
+        join_cookies(&mut headers);
+    }
+    if let Route::Proxy(proxy) = &target.route
+        && target.takes_absolute_form()
+        && let Some(value) = proxy.authorization()
+        && let Ok(value) = HeaderValue::from_str(&value)
+    {
+        headers.insert(header::PROXY_AUTHORIZATION, value);
+    }
+    *message.headers_mut() = headers;
+    Ok(message)
+}
+
+fn add_defaults(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::USER_AGENT, USER_AGENT),
+        (header::ACCEPT, "*/*"),
+        (header::ACCEPT_ENCODING, ACCEPTED),
+    ] {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+}
+
+/// RFC 6265 section 5.4: there is one `Cookie` header.
+fn join_cookies(headers: &mut HeaderMap) {
+    let values: Vec<_> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn take_apart(response: hyper::Response<Incoming>, url: &Url) -> (ResponseHead, Incoming) {
+    let (parts, incoming) = response.into_parts();
+    let reason = parts.extensions.get::<ReasonPhrase>();
+    let head = ResponseHead {
+        status: parts.status,
+        reason: reason.map(|reason| reason.as_bytes().to_vec()),
+        version: parts.version,
+        headers: parts.headers,
+        url: url.clone(),
+    };
+    (head, incoming)
+}

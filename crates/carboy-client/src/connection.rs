@@ -1,0 +1,165 @@
+//! Open connections as the pool keeps them, and the one place that starts tasks.
+//!
+//! hyper splits a connection into a handle that sends requests and a future that does the work.
+//! The future is a task of the thread's own runtime. It ends with the connection, or when the
+//! handle is dropped; nobody waits for it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::rt::Executor;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use crate::activity::Activity;
+use crate::pool::Permit;
+use crate::settings::ResponseLimits;
+use crate::stream::{Socket, Stream};
+use crate::upload::Upload;
+use crate::{Error, ErrorKind};
+
+/// Starts a task on this thread.
+pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(task);
+}
+
+/// Starts hyper's tasks of HTTP/2 on this thread.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F> Executor<F> for LocalExecutor
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        spawn(task);
+    }
+}
+
+/// An HTTP/1.1 connection: one request at a time.
+pub(crate) struct Http1Connection {
+    sender: http1::SendRequest<Upload>,
+    pub(crate) activity: Rc<Activity>,
+    /// When it became idle last.
+    pub(crate) idle_since: Instant,
+    /// How many requests it has served.
+    pub(crate) requests: u32,
+    /// Its place among the connections that there may be, until it is dropped.
+    permit: Permit,
+}
+
+impl Http1Connection {
+    pub(crate) async fn open(
+        socket: Socket,
+        permit: Permit,
+        limits: &ResponseLimits,
+    ) -> Result<Self, Error> {
+        let activity = Rc::new(Activity::default());
+        let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity)));
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(limits.header_count)
+            .max_header_size(limits.head_bytes)
+            .title_case_headers(true)
+            .handshake(stream)
+            .await
+            .map_err(|error| Error::caused(ErrorKind::Connect, "no HTTP connection", error))?;
+        spawn(async move {
+            // What goes wrong is told to who waits for a response.
+            connection.await.ok();
+        });
+        Ok(Self {
+            sender,
+            activity,
+            idle_since: Instant::now(),
+            requests: 0,
+            permit,
+        })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether the next request can be sent at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Waits until the next request can be sent; `false` when the connection has ended.
+    pub(crate) async fn ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        self.requests += 1;
+        self.sender.try_send_request(request)
+    }
+
+    pub(crate) fn permit(&self) -> &Permit {
+        &self.permit
+    }
+}
+
+/// An HTTP/2 connection: many requests at a time.
+pub(crate) struct Http2Connection {
+    sender: http2::SendRequest<Upload>,
+    pub(crate) activity: Rc<Activity>,
+    pub(crate) streams: Cell<usize>,
+    pub(crate) idle_since: Cell<Instant>,
+    pub(crate) requests: Cell<u32>,
+    permit: Permit,
+}
+
+impl Http2Connection {
+    pub(crate) async fn open(
+        socket: Socket,
+        permit: Permit,
+        limits: &ResponseLimits,
+    ) -> Result<Self, Error> {
+        let activity = Rc::new(Activity::default());
+        let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity)));
+        let head_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_header_list_size(head_bytes)
+            .adaptive_window(true)
+            .handshake(stream)
+            .await
+            .map_err(|error| Error::caused(ErrorKind::Connect, "no HTTP/2 connection", error))?;
+        spawn(async move {
+            connection.await.ok();
+        });
+        Ok(Self {
+            sender,
+            activity,
+            streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            requests: Cell::new(0),
+            permit,
+        })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub(crate) fn send(
+        &self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        self.requests.set(self.requests.get() + 1);
+        self.sender.clone().try_send_request(request)
+    }
+
+    pub(crate) fn permit(&self) -> &Permit {
+        &self.permit
+    }
+}

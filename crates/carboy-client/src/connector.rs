@@ -1,0 +1,139 @@
+//! Opens connections: name, TCP, proxy, TLS.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::UnixStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, Error as RustlsError};
+
+use crate::dial::dial;
+use crate::settings::HttpVersions;
+use crate::stream::Socket;
+use crate::target::{Route, Target};
+use crate::timings::Stopwatch;
+use crate::tls::{self, Identity, Trust};
+use crate::tunnel::{connect_by_http, connect_by_socks};
+use crate::{Error, ErrorKind};
+
+/// An open connection, and what was agreed on.
+pub(crate) struct Connected {
+    pub(crate) socket: Socket,
+    pub(crate) speaks_http2: bool,
+}
+
+/// What is needed to open connections.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    trust: Trust,
+    identity: Option<Identity>,
+    versions: HttpVersions,
+}
+
+impl Connector {
+    pub(crate) fn new(trust: Trust, identity: Option<Identity>, versions: HttpVersions) -> Self {
+        Self {
+            trust,
+            identity,
+            versions,
+        }
+    }
+
+    /// Connects to the target.
+    ///
+    /// # Errors
+    ///
+    /// `Resolve`, `Connect`, `Proxy` or `Tls`.
+    pub(crate) async fn connect(
+        &self,
+        target: &Target,
+        stopwatch: &Stopwatch,
+    ) -> Result<Connected, Error> {
+        stopwatch.connect_began();
+        let socket = self.reach(target, stopwatch).await?;
+        stopwatch.connected();
+        if !target.is_tls {
+            return Ok(Connected {
+                socket,
+                speaks_http2: self.versions == HttpVersions::Http2Only,
+            });
+        }
+        let config = tls::client_config(&self.trust, self.identity.as_ref(), self.versions)?;
+        let stream = handshake(config, &target.host, socket).await?;
+        stopwatch.tls_done();
+        let speaks_http2 = match &stream {
+            Socket::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+            _ => false,
+        };
+        if self.versions == HttpVersions::Http2Only && !speaks_http2 {
+            let message = format!("{} does not speak HTTP/2", target.authority());
+            return Err(Error::new(ErrorKind::RemoteProtocol, message));
+        }
+        Ok(Connected {
+            socket: stream,
+            speaks_http2,
+        })
+    }
+
+    /// A stream to the target itself, below TLS, or to the proxy that forwards requests.
+    async fn reach(&self, target: &Target, stopwatch: &Stopwatch) -> Result<Socket, Error> {
+        let proxy = match &target.route {
+            Route::Direct => {
+                let stream = dial(&target.host, target.port, stopwatch).await?;
+                return Ok(Socket::Tcp(stream));
+            }
+            Route::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| {
+                    let message = format!("no connection to {}", path.display());
+                    Error::caused(ErrorKind::Connect, message, error)
+                })?;
+                return Ok(Socket::Unix(stream));
+            }
+            Route::Proxy(proxy) => proxy,
+        };
+        let stream = dial(proxy.host(), proxy.port(), stopwatch)
+            .await
+            .map_err(|error| {
+                let message = format!("the proxy can't be reached: {}", error.message());
+                Error::new(ErrorKind::Proxy, message)
+            })?;
+        let mut socket = Socket::Tcp(stream);
+        if proxy.is_tls() {
+            let identity = self.identity.as_ref();
+            let config = tls::client_config(&self.trust, identity, HttpVersions::Http1Only)?;
+            socket = handshake(config, proxy.host(), socket).await?;
+        }
+        if proxy.is_socks() {
+            connect_by_socks(&mut socket, proxy, target).await?;
+        } else if !target.takes_absolute_form() {
+            connect_by_http(&mut socket, proxy, target).await?;
+        }
+        Ok(socket)
+    }
+}
+
+async fn handshake(config: Arc<ClientConfig>, host: &str, socket: Socket) -> Result<Socket, Error> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::caused(
+            ErrorKind::Tls,
+            format!("no TLS connection to {host}"),
+            error,
+        )
+    };
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.into()))?;
+    let connecting = TlsConnector::from(config).connect(name, socket);
+    let stream = connecting.await.map_err(|error| {
+        let is_tls = error
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<RustlsError>())
+            .is_some();
+        if is_tls || error.kind() == io::ErrorKind::UnexpectedEof {
+            failed(error.into())
+        } else {
+            let message = format!("the connection to {host} broke during the TLS handshake");
+            Error::caused(ErrorKind::Connect, message, error)
+        }
+    })?;
+    Ok(Socket::Tls(Box::new(stream)))
+}

@@ -1,0 +1,205 @@
+//! One request and the head of its response, on one connection.
+
+use std::error::Error as StdError;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use tokio::time::{Instant, sleep_until};
+
+use crate::activity::Activity;
+use crate::deadline::Deadline;
+use crate::pool::Lease;
+use crate::settings::Timeouts;
+use crate::upload::{RequestBody, Upload, UploadProgress, UploadState};
+use crate::{Error, ErrorKind};
+
+/// How an exchange failed.
+pub(crate) enum Failure {
+    /// Nothing of the request was sent; here is its content for another connection.
+    Unsent(RequestBody, Error),
+    /// The connection, which had served requests before, ended without a byte of an answer: the
+    /// server has closed it as idle, as a rule.
+    Stale(Error),
+    /// Anything else.
+    Final(Error),
+}
+
+/// Sends a request and waits for the head of its response.
+pub(crate) async fn exchange(
+    lease: &mut Lease,
+    request: Request<Upload>,
+    progress: &UploadProgress,
+    timeouts: &Timeouts,
+    deadline: Deadline,
+) -> Result<Response<Incoming>, Failure> {
+    let is_reused = lease.requests() > 0;
+    let activity = lease.activity();
+    let bytes_before = activity.bytes_read();
+    let watch = Watch {
+        activity: &activity,
+        progress,
+        timeouts,
+        deadline,
+        is_http1: matches!(lease, Lease::Http1(..)),
+    };
+    let mut sending = pin!(lease.send(request));
+    let mut timer = pin!(sleep_until(watch.next_due().0));
+    let outcome = poll_fn(|context| {
+        if let Poll::Ready(outcome) = sending.as_mut().poll(context) {
+            return Poll::Ready(Ok(outcome));
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            let (due, verdict) = watch.next_due();
+            if due <= Instant::now() {
+                return Poll::Ready(Err(watch.error(verdict)));
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    })
+    .await;
+    let mut failure = match outcome {
+        Ok(Ok(response)) => return Ok(response),
+        Ok(Err(failure)) => failure,
+        Err(timeout) => return Err(Failure::Final(timeout)),
+    };
+    let unsent = failure.take_message();
+    if let Some(error) = progress.take_failure() {
+        return Err(Failure::Final(error));
+    }
+    let error = explain(failure.into_error());
+    match unsent {
+        Some(request) => Err(Failure::Unsent(request.into_body().into_body(), error)),
+        None if is_reused
+            && activity.bytes_read() == bytes_before
+            && matches!(
+                error.kind(),
+                ErrorKind::RemoteProtocol | ErrorKind::Read | ErrorKind::Write
+            ) =>
+        {
+            Err(Failure::Stale(error))
+        }
+        None => Err(Failure::Final(error)),
+    }
+}
+
+/// Watches how an exchange goes on.
+struct Watch<'a> {
+    activity: &'a Rc<Activity>,
+    progress: &'a UploadProgress,
+    timeouts: &'a Timeouts,
+    deadline: Deadline,
+    is_http1: bool,
+}
+
+impl Watch<'_> {
+    /// When the exchange will have taken too long, as it looks now, and in which way.
+    fn next_due(&self) -> (Instant, ErrorKind) {
+        let phase = match self.progress.state() {
+            UploadState::Handed(since) => {
+                Some((since, self.timeouts.write, ErrorKind::WriteTimeout))
+            }
+            UploadState::AwaitsSource | UploadState::Failed => None,
+            UploadState::Complete(since) => match self.activity.write_blocked_since() {
+                // The rest of the request is still on its way out.
+                Some(blocked) if self.is_http1 => {
+                    Some((blocked, self.timeouts.write, ErrorKind::WriteTimeout))
+                }
+                _ => {
+                    let resumed = self.activity.write_resumed().filter(|_| self.is_http1);
+                    let since = resumed.map_or(since, |resumed| since.max(resumed));
+                    Some((since, self.timeouts.read, ErrorKind::ReadTimeout))
+                }
+            },
+        };
+        let phase = phase.and_then(|(since, timeout, kind)| Some((since + timeout?, kind)));
+        let total = self.deadline.at().map(|at| (at, ErrorKind::TotalTimeout));
+        [phase, total]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(due, _)| *due)
+            // Nothing is limited, or the source is waited for: look again later.
+            .unwrap_or_else(|| (Instant::now() + LOOK_AGAIN, ErrorKind::ReadTimeout))
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        let seconds =
+            |timeout: Option<std::time::Duration>| timeout.map_or(0.0, |t| t.as_secs_f64());
+        match kind {
+            ErrorKind::TotalTimeout => self.deadline.error(),
+            ErrorKind::WriteTimeout => Error::new(
+                kind,
+                format!(
+                    "the server took nothing of the request for {} s",
+                    seconds(self.timeouts.write)
+                ),
+            ),
+            _ => Error::new(
+                ErrorKind::ReadTimeout,
+                format!(
+                    "the server sent no response within {} s",
+                    seconds(self.timeouts.read)
+                ),
+            ),
+        }
+    }
+}
+
+/// While a slow source is waited for, the watch looks this often whether that is still so.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Says what an error of hyper means to who has made the call.
+pub(crate) fn explain(error: hyper::Error) -> Error {
+    if error.is_parse_too_large() {
+        return Error::new(
+            ErrorKind::RemoteProtocol,
+            "the response's head is larger than allowed",
+        );
+    }
+    if error.is_parse() {
+        let message = "the server's answer is not HTTP";
+        return Error::caused(ErrorKind::RemoteProtocol, message, error);
+    }
+    if error.is_incomplete_message() {
+        return Error::new(
+            ErrorKind::RemoteProtocol,
+            "the server closed the connection before its response was complete",
+        );
+    }
+    if error.is_body_write_aborted() {
+        return Error::caused(ErrorKind::Write, "the request could not be sent", error);
+    }
+    if error.is_user() {
+        return Error::caused(
+            ErrorKind::InvalidRequest,
+            "the request can't be sent",
+            error,
+        );
+    }
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(deeper) = cause {
+        if let Some(io) = deeper.downcast_ref::<io::Error>() {
+            let kind = match io.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::WriteZero => ErrorKind::Write,
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                    ErrorKind::RemoteProtocol
+                }
+                io::ErrorKind::UnexpectedEof => {
+                    return Error::new(
+                        ErrorKind::RemoteProtocol,
+                        "the server closed the connection before its response was complete",
+                    );
+                }
+                _ => ErrorKind::Read,
+            };
+            return Error::caused(kind, "the connection broke", error);
+        }
+        cause = deeper.source();
+    }
+    Error::caused(ErrorKind::RemoteProtocol, "the exchange failed", error)
+}

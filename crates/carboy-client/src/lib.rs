@@ -1,0 +1,49 @@
+//! Sends HTTP requests. Knows no Python.
+//!
+//! A call's way: [`Client`] (authentication, cookies, redirects, retries) → `pool` (which
+//! connection) → `connector` (`dial`, `tunnel`, `tls`) → `exchange` (hyper, timed) →
+//! [`ResponseBody`] (decoding), which gives the connection back. Everything runs on one thread,
+//! on its runtime; nothing is `Send` but requests, settings and what of a response was read.
+
+mod activity;
+mod authentication;
+mod client;
+mod connection;
+mod connector;
+mod cookie_jar;
+mod deadline;
+mod decoding;
+mod dial;
+mod error;
+mod event_stream;
+mod exchange;
+mod pool;
+mod proxy;
+mod redirect;
+mod request;
+mod response;
+mod response_body;
+mod retry;
+mod settings;
+mod stream;
+mod target;
+mod timings;
+mod tls;
+mod tunnel;
+mod upload;
+
+pub use authentication::{Authentication, DigestCredentials};
+pub use client::{Client, ClientSettings};
+pub use cookie_jar::{CookieJar, StoredCookie};
+pub use error::{Error, ErrorKind};
+pub use event_stream::{Event, EventStream};
+pub use pool::PoolStatistics;
+pub use proxy::{Proxy, ProxyRules};
+pub use request::{MOST_REDIRECTS, Request, Way};
+pub use response::{Response, ResponseHead};
+pub use response_body::ResponseBody;
+pub use retry::Retries;
+pub use settings::{HttpVersions, PoolLimits, ResponseLimits, Timeouts};
+pub use timings::Timings;
+pub use tls::{Identity, Trust};
+pub use upload::{RequestBody, UploadEnded, UploadSender, UploadStream};

@@ -1,0 +1,162 @@
+//! A connection in use, and a place among the connections that there may be.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::{Request, Response};
+use tokio::time::Instant;
+
+use super::{Pool, State, reap};
+use crate::activity::Activity;
+use crate::connection::{self, Http1Connection, Http2Connection};
+use crate::settings::PoolLimits;
+use crate::target::Target;
+use crate::upload::Upload;
+
+/// A request on its way; gives it back if nothing of it was sent.
+type Sending =
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>>>;
+
+/// A place among the connections that there may be. Dropping it gives the place to the next.
+pub(crate) struct Permit {
+    pub(super) pool: Weak<RefCell<State>>,
+    pub(super) limits: PoolLimits,
+    pub(super) target: Rc<Target>,
+    pub(super) is_opening: Cell<bool>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(state) = self.pool.upgrade() else {
+            return;
+        };
+        {
+            let mut state = state.borrow_mut();
+            state.open -= 1;
+            if let Some(host) = state.hosts.get_mut(&self.target) {
+                host.open -= 1;
+                if self.is_opening.get() {
+                    host.opening -= 1;
+                }
+                if host.open == 0 {
+                    state.hosts.remove(&self.target);
+                }
+            }
+        }
+        let pool = Pool {
+            state,
+            limits: self.limits,
+        };
+        pool.serve_waiters();
+    }
+}
+
+/// A connection in use by one request.
+pub(crate) enum Lease {
+    Http1(Box<Http1Lease>),
+    Http2(Http2Lease),
+}
+
+/// A connection that nobody else uses.
+pub(crate) struct Http1Lease {
+    pub(super) connection: Http1Connection,
+    pool: Pool,
+}
+
+/// One stream of a shared connection.
+pub(crate) struct Http2Lease {
+    pub(crate) connection: Rc<Http2Connection>,
+    pool: Pool,
+}
+
+impl Drop for Http2Lease {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.streams.set(connection.streams.get() - 1);
+        connection.idle_since.set(Instant::now());
+        let begins_reaping = {
+            let mut state = self.pool.state.borrow_mut();
+            !state.closed && !std::mem::replace(&mut state.reaping, true)
+        };
+        if begins_reaping {
+            let state = Rc::downgrade(&self.pool.state);
+            connection::spawn(reap(state, self.pool.limits.idle_timeout));
+        }
+        self.pool.serve_waiters();
+    }
+}
+
+impl Lease {
+    pub(super) fn http1(connection: Http1Connection, pool: Pool) -> Self {
+        Self::Http1(Box::new(Http1Lease { connection, pool }))
+    }
+
+    pub(super) fn http2(connection: Rc<Http2Connection>, pool: Pool) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self::Http2(Http2Lease { connection, pool })
+    }
+
+    /// How many requests the connection has been given.
+    pub(crate) fn requests(&self) -> u32 {
+        match self {
+            Self::Http1(lease) => lease.connection.requests,
+            Self::Http2(lease) => lease.connection.requests.get(),
+        }
+    }
+
+    /// What the connection's bytes do.
+    pub(crate) fn activity(&self) -> Rc<Activity> {
+        match self {
+            Self::Http1(lease) => Rc::clone(&lease.connection.activity),
+            Self::Http2(lease) => Rc::clone(&lease.connection.activity),
+        }
+    }
+
+    /// Hands a request to the connection.
+    pub(crate) fn send(&mut self, request: Request<Upload>) -> Sending {
+        match self {
+            Self::Http1(lease) => Box::pin(lease.connection.send(request)),
+            Self::Http2(lease) => Box::pin(lease.connection.send(request)),
+        }
+    }
+
+    /// How long the connection was idle.
+    pub(crate) fn idle_time(&self) -> Duration {
+        match self {
+            Self::Http1(lease) => lease.connection.idle_since.elapsed(),
+            Self::Http2(lease) => lease.connection.idle_since.get().elapsed(),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.connection.is_closed(),
+            Self::Http2(lease) => lease.connection.is_closed(),
+        }
+    }
+
+    /// Gives the connection back: the response was read to its end.
+    pub(crate) fn finish(self) {
+        let Self::Http1(lease) = self else {
+            return;
+        };
+        let Http1Lease {
+            mut connection,
+            pool,
+        } = *lease;
+        if connection.is_ready() {
+            pool.release(connection);
+        } else if !connection.is_closed() {
+            // hyper has yet to see the end of the request, or to look for the next one.
+            connection::spawn(async move {
+                if connection.ready().await {
+                    pool.release(connection);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What a caller gets.
+
+use http::{HeaderMap, StatusCode, Version};
+use url::Url;
+
+use crate::response_body::ResponseBody;
+
+/// The head of a response.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// The reason phrase as the server wrote it; `None` when it is the usual one.
+    pub reason: Option<Vec<u8>>,
+    /// The version of HTTP that was spoken.
+    pub version: Version,
+    /// The headers, in their order.
+    pub headers: HeaderMap,
+    /// What was requested, after redirects.
+    pub url: Url,
+}
+
+/// A response whose content is still to be read.
+pub struct Response {
+    /// The head.
+    pub head: ResponseHead,
+    /// The heads of the redirects that led here.
+    pub history: Vec<ResponseHead>,
+    /// The content.
+    pub body: ResponseBody,
+}

@@ -1,0 +1,185 @@
+//! Connections: kept, shared out in order, bounded, given back.
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carboy_client::{Client, ClientSettings, ErrorKind, PoolLimits};
+use support::{Upstream, client, fetch, get, ok, read_request, run, wait_for};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+
+fn limited(connections: usize, per_host: usize) -> Client {
+    Client::new(Arc::new(ClientSettings {
+        pool: PoolLimits {
+            connections,
+            connections_per_host: per_host,
+            idle_timeout: Duration::from_millis(200),
+            ..PoolLimits::default()
+        },
+        ..ClientSettings::default()
+    }))
+}
+
+/// Answers when a permit is there.
+async fn gated() -> (Upstream, Rc<Semaphore>) {
+    let gate = Rc::new(Semaphore::new(0));
+    let shared = Rc::clone(&gate);
+    let upstream = Upstream::start(move |mut stream, _| {
+        let gate = Rc::clone(&shared);
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                gate.acquire().await.expect("the gate stays open").forget();
+                if stream.write_all(ok("done").as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    (upstream, gate)
+}
+
+#[test]
+fn a_connection_is_kept_and_closed_when_idle() {
+    run(async {
+        let upstream = Upstream::always(ok("x")).await;
+        let client = limited(10, 10);
+        for number in 0..5 {
+            let (response, _) = fetch(&client, get(upstream.url("/"))).await.unwrap();
+            assert_eq!(response.body.timings().is_reused, number > 0);
+        }
+        assert_eq!(upstream.connections(), 1);
+        assert_eq!(client.statistics().idle, 1);
+        wait_for(&client, |pool| pool.connections == 0).await;
+    });
+}
+
+#[test]
+fn requests_wait_in_order_and_none_overtakes() {
+    run(async {
+        let (upstream, gate) = gated().await;
+        let client = limited(10, 1);
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..10 {
+            let (client, ended) = (client.clone(), Rc::clone(&ended));
+            let mut request = get(upstream.url("/"));
+            request.timeouts.pool = None;
+            calls.spawn_local(async move {
+                fetch(&client, request).await.unwrap();
+                ended.borrow_mut().push(number);
+            });
+        }
+        wait_for(&client, |pool| pool.waiting == 9).await;
+        assert_eq!(client.statistics().connections, 1);
+        gate.add_permits(10);
+        while calls.join_next().await.is_some() {}
+        assert_eq!(*ended.borrow(), (0..10).collect::<Vec<_>>());
+        assert_eq!(upstream.connections(), 1);
+    });
+}
+
+#[test]
+fn a_full_pool_says_so_in_time() {
+    run(async {
+        let (upstream, gate) = gated().await;
+        let client = limited(1, 1);
+        let first = tokio::task::spawn_local({
+            let (client, mut request) = (client.clone(), get(upstream.url("/")));
+            request.timeouts.read = None;
+            async move { fetch(&client, request).await }
+        });
+        wait_for(&client, |pool| pool.connections == 1).await;
+        let error = fetch(&client, get(upstream.url("/"))).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::PoolTimeout);
+        gate.add_permits(1);
+        first.await.unwrap().unwrap();
+        assert_eq!(client.statistics().waiting, 0);
+    });
+}
+
+#[test]
+fn an_idle_connection_makes_room_for_another_host() {
+    run(async {
+        let (one, other) = (
+            Upstream::always(ok("1")).await,
+            Upstream::always(ok("2")).await,
+        );
+        let client = limited(1, 1);
+        for upstream in [&one, &other, &one] {
+            fetch(&client, get(upstream.url("/"))).await.unwrap();
+            assert_eq!(client.statistics().connections, 1);
+        }
+    });
+}
+
+#[test]
+fn cancelled_calls_close_their_sockets_and_leave_nothing() {
+    run(async {
+        let closed = Rc::new(Semaphore::new(0));
+        let signal = Rc::clone(&closed);
+        let upstream = Upstream::start(move |mut stream, _| {
+            let closed = Rc::clone(&signal);
+            async move {
+                read_request(&mut stream).await;
+                // Until the client closes.
+                stream.read_u8().await.ok();
+                closed.add_permits(1);
+            }
+        })
+        .await;
+        let client = limited(3, 3);
+        let calls: Vec<_> = (0..10)
+            .map(|_| {
+                let (client, request) = (client.clone(), get(upstream.url("/")));
+                tokio::task::spawn_local(async move { fetch(&client, request).await.map(drop) })
+            })
+            .collect();
+        wait_for(&client, |pool| pool.connections == 3 && pool.waiting == 7).await;
+        for call in calls.iter().rev() {
+            call.abort();
+        }
+        wait_for(&client, |pool| pool.connections == 0 && pool.waiting == 0).await;
+        closed.acquire_many(3).await.unwrap().forget();
+    });
+}
+
+#[test]
+fn content_that_nobody_reads_is_read_or_broken_off() {
+    run(async {
+        let upstream = Upstream::always(ok("short")).await;
+        let client = limited(3, 3);
+        let response = client.send(get(upstream.url("/"))).await.unwrap();
+        response.body.discard().await;
+        assert_eq!(client.statistics().idle, 1);
+        let endless = Upstream::start(async |mut stream, _| {
+            read_request(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+        })
+        .await;
+        let response = client.send(get(endless.url("/"))).await.unwrap();
+        response.body.discard().await;
+        wait_for(&client, |pool| pool.connections == 1).await;
+        let response = client.send(get(endless.url("/"))).await.unwrap();
+        drop(response);
+        wait_for(&client, |pool| pool.connections == 1).await;
+    });
+}
+
+#[test]
+fn a_closed_client_closes_its_connections() {
+    run(async {
+        let upstream = Upstream::always(ok("x")).await;
+        let client = client();
+        fetch(&client, get(upstream.url("/"))).await.unwrap();
+        client.close();
+        wait_for(&client, |pool| pool.connections == 0).await;
+        let error = fetch(&client, get(upstream.url("/"))).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+    });
+}
