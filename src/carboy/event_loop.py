@@ -8,6 +8,7 @@ come from CPython's base classes on top of them.
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from carboy._carboy import NativeEventLoop
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Coroutine
+
+    from carboy._carboy import StreamTransport
 
 __all__ = ["EventLoop", "new_event_loop", "run"]
 
@@ -68,6 +73,52 @@ class EventLoop(NativeEventLoop, asyncio.SelectorEventLoop):
         super().close()
         if not already_closed:
             self._close_native()
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        **timeouts: float | None,
+    ) -> asyncio.Transport:
+        # asyncio's own TLS, on top of a native transport.
+        make_protocol: Any = asyncio.sslproto.SSLProtocol
+        tls = make_protocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server)
+        transport: asyncio.Transport = tls._app_transport
+        return transport
+
+    def _restart_serving(self, protocol_factory: Any, sock: socket.socket, *rest: Any) -> None:
+        # The server may have been closed while its listener waited for descriptors.
+        if sock.fileno() != -1:
+            self._start_serving(protocol_factory, sock, *rest)
+
+    async def _sendfile_native(
+        self, transp: StreamTransport, file: Any, offset: int, count: int | None
+    ) -> int:
+        # As the base class does it, whose table of transports is not used here.
+        number = transp._sock_fd
+        self._forget_transport(number)
+        was_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        sock = transp._sock
+        assert sock is not None
+        try:
+            return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            if was_reading:
+                transp.resume_reading()
+            self._remember_transport(number, transp)
 
     def _run_once(self) -> None:
         # The base class repeats this until the loop is to stop. Here one call lasts that

@@ -1,9 +1,13 @@
 //! The future that turns an [`EventLoop`] on a tokio runtime.
 //!
-//! One poll is one or a few turns of asyncio's loop: ready descriptors and due timers
-//! join the queue, then what is in the queue runs. The driver is an ordinary future, so
-//! the server's and the client's tasks take their turns on the same thread in between,
-//! and the runtime parks only when neither they nor the loop have anything to do.
+//! A turn is one of asyncio's: ready descriptors and due timers join the queue, then what
+//! is in the queue runs. There are two ways between the turns:
+//!
+//! * **Alone**, while the runtime has no other task: the driver waits for the loop's
+//!   descriptors itself, with one system call, and gives nothing back to tokio.
+//! * **Beside others**, such as a server's connections: one poll of the driver is a few
+//!   turns, the others take theirs in between, and the runtime parks when nobody has
+//!   anything to do. The loop's poller is then one descriptor of tokio's.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,12 +21,17 @@ use std::time::Duration;
 
 use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
+use crate::poller::Events;
 use crate::{Callback, EventLoop, clock_resolution_seconds, monotonic_seconds};
 
 /// Turns in one poll, before tokio's other tasks get theirs.
 const TURNS_PER_POLL: usize = 4;
+
+/// While callbacks are ready all the time, descriptors are looked at this often.
+const SECONDS_BETWEEN_LOOKS: f64 = 50e-6;
 
 /// A timer further away than this is looked at again when the time is up: it keeps the
 /// arithmetic of absurd delays (`loop.call_later(1e12, …)`) inside tokio's range.
@@ -39,13 +48,22 @@ pub trait Host {
 
     /// Asked after each turn: whether the driver is to end.
     fn is_stopping(&self) -> bool;
+
+    /// Runs `wait`, during which no callback of the owner runs on this thread.
+    fn park<T>(&mut self, wait: impl FnOnce() -> T) -> T;
 }
 
 /// Runs the callbacks of an [`EventLoop`] until its host stops it.
 pub struct Driver<H: Host> {
     event_loop: Arc<EventLoop<H::Callback>>,
     host: H,
-    readiness: AsyncFd<Arc<OwnedFd>>,
+    poller: Arc<OwnedFd>,
+    events: Events,
+    /// When the descriptors were last looked at, in seconds of the monotonic clock.
+    looked_seconds: f64,
+    runtime: Handle,
+    /// The poller as a descriptor of tokio's, since the runtime has other tasks.
+    readiness: Option<AsyncFd<Arc<OwnedFd>>>,
     sleep: Pin<Box<Sleep>>,
     /// The time that `sleep` is set to, in seconds of the monotonic clock.
     armed_seconds: Option<f64>,
@@ -55,35 +73,77 @@ pub struct Driver<H: Host> {
 
 impl<H: Host> Driver<H> {
     /// Makes a driver. Needs a tokio runtime to be entered.
-    ///
-    /// # Errors
-    ///
-    /// When the poller can't be registered with the runtime.
-    pub fn new(event_loop: Arc<EventLoop<H::Callback>>, host: H) -> io::Result<Self> {
-        let descriptor = event_loop.poller_descriptor();
-        // The replacement is an unsafe function, because `AsRawFd` alone does not promise
-        // that the descriptor stays open. An `OwnedFd` does, and this crate is free of unsafe.
-        #[expect(
-            deprecated,
-            reason = "an OwnedFd keeps the promise that the successor asks for"
-        )]
-        let readiness = AsyncFd::with_interest(descriptor, TokioInterest::READABLE)?;
-        Ok(Self {
+    pub fn new(event_loop: Arc<EventLoop<H::Callback>>, host: H) -> Self {
+        Self {
+            poller: event_loop.poller_descriptor(),
             event_loop,
             host,
-            readiness,
+            events: Events::default(),
+            looked_seconds: f64::NEG_INFINITY,
+            runtime: Handle::current(),
+            readiness: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed_seconds: None,
             batch: VecDeque::new(),
             clock_resolution_seconds: clock_resolution_seconds(),
-        })
+        }
+    }
+
+    /// Whether the runtime has no task but the loop.
+    fn is_alone(&self) -> bool {
+        self.runtime.metrics().num_alive_tasks() == 0
+    }
+
+    /// Turns the loop while it is alone. `Break` says that the host stops it.
+    fn run_alone(&mut self) -> ControlFlow<()> {
+        // No edge is lost: registering the poller again reports what is ready by then.
+        self.readiness = None;
+        loop {
+            let now_seconds = monotonic_seconds();
+            if now_seconds - self.looked_seconds >= SECONDS_BETWEEN_LOOKS {
+                self.looked_seconds = now_seconds;
+                self.event_loop.queue_ready_descriptors(&mut self.events);
+            }
+            self.turn()?;
+            if !self.is_alone() {
+                return ControlFlow::Continue(());
+            }
+            if let Ok(earliest_seconds) = self.event_loop.begin_wait() {
+                self.wait(earliest_seconds);
+            }
+        }
+    }
+
+    /// Waits until a descriptor is ready, a timer is due, or another thread adds something.
+    fn wait(&mut self, earliest_seconds: Option<f64>) {
+        let timeout = earliest_seconds.map(|earliest_seconds| {
+            let seconds = earliest_seconds - monotonic_seconds();
+            Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_SLEEP_SECONDS))
+        });
+        let (events, poller) = (&mut self.events, &self.poller);
+        let events = self.host.park(|| events.wait(poller, timeout));
+        self.event_loop.begin_driving();
+        self.event_loop.queue_descriptors(events);
+        self.looked_seconds = monotonic_seconds();
     }
 
     /// Queues the callbacks of ready descriptors. When none is left, tokio is asked to
     /// wake this task for the next one.
     fn poll_descriptors(&mut self, context: &mut Context<'_>) {
-        while let Poll::Ready(Ok(mut guard)) = self.readiness.poll_read_ready(context) {
-            if self.event_loop.queue_ready_descriptors() {
+        let readiness = match &mut self.readiness {
+            Some(readiness) => readiness,
+            None => match register(&self.poller) {
+                Ok(readiness) => self.readiness.insert(readiness),
+                Err(_) => {
+                    // No descriptor is left. Until there is one, the loop looks by itself.
+                    self.event_loop.queue_ready_descriptors(&mut self.events);
+                    context.waker().wake_by_ref();
+                    return;
+                }
+            },
+        };
+        while let Poll::Ready(Ok(mut guard)) = readiness.poll_read_ready(context) {
+            if self.event_loop.queue_ready_descriptors(&mut self.events) {
                 // Still level-triggered: the readiness stays until a look finds nothing.
                 guard.retain_ready();
                 return;
@@ -136,6 +196,10 @@ impl<H: Host + Unpin> Future for Driver<H> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
         driver.event_loop.begin_driving();
+        if driver.is_alone() && driver.run_alone().is_break() {
+            driver.event_loop.stop_driving();
+            return Poll::Ready(());
+        }
         for _ in 0..TURNS_PER_POLL {
             driver.poll_descriptors(context);
             if driver.turn().is_break() {
@@ -162,6 +226,17 @@ impl<H: Host + Unpin> Future for Driver<H> {
         context.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// Makes the poller a descriptor of tokio's.
+fn register(poller: &Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // The replacement is an unsafe function, because `AsRawFd` alone does not promise
+    // that the descriptor stays open. An `OwnedFd` does, and this crate is free of unsafe.
+    #[expect(
+        deprecated,
+        reason = "an OwnedFd keeps the promise that the successor asks for"
+    )]
+    AsyncFd::with_interest(Arc::clone(poller), TokioInterest::READABLE)
 }
 
 impl<H: Host> Drop for Driver<H> {
@@ -216,6 +291,10 @@ mod tests {
         fn is_stopping(&self) -> bool {
             self.ran.borrow().contains(&0)
         }
+
+        fn park<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+            wait()
+        }
     }
 
     fn run(event_loop: &Arc<EventLoop<Number>>) -> Vec<u32> {
@@ -229,7 +308,7 @@ mod tests {
                 event_loop: Arc::clone(event_loop),
                 ran: Rc::clone(&ran),
             };
-            Driver::new(Arc::clone(event_loop), host).unwrap().await;
+            Driver::new(Arc::clone(event_loop), host).await;
         });
         ran.take()
     }

@@ -2,11 +2,27 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
+use rustix::event::epoll::Event;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::poller::Events;
 use crate::{Callback, Interest, Poller, TimerHeap};
+
+/// Ends a wait of the driver from another thread.
+struct Wakeup {
+    eventfd: OwnedFd,
+}
+
+impl Wake for Wakeup {
+    fn wake(self: Arc<Self>) {
+        // A counter that is full has woken the driver already.
+        rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes()).ok();
+    }
+}
 
 struct Queues<C> {
     ready: VecDeque<C>,
@@ -22,6 +38,8 @@ struct Queues<C> {
 /// of the loop's own thread takes them out.
 pub struct EventLoop<C> {
     queues: Mutex<Queues<C>>,
+    /// Wakes a driver that waits for the descriptors directly.
+    wakeup: Waker,
 }
 
 impl<C: Callback> EventLoop<C> {
@@ -31,11 +49,15 @@ impl<C: Callback> EventLoop<C> {
     ///
     /// When the process has no descriptor left for the poller.
     pub fn new() -> io::Result<Self> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let mut poller = Poller::new()?;
+        poller.watch_wakeup(eventfd.as_fd())?;
         Ok(Self {
+            wakeup: Waker::from(Arc::new(Wakeup { eventfd })),
             queues: Mutex::new(Queues {
                 ready: VecDeque::new(),
                 timers: TimerHeap::default(),
-                poller: Poller::new()?,
+                poller,
                 driving: false,
                 waker: None,
             }),
@@ -121,6 +143,11 @@ impl<C: Callback> EventLoop<C> {
         self.queues().poller.unwatch(descriptor, interest)
     }
 
+    /// Whether a callback waits for this descriptor.
+    pub fn is_watched(&self, descriptor: RawFd, interest: Interest) -> bool {
+        self.queues().poller.is_watched(descriptor, interest)
+    }
+
     /// The number of callbacks that are ready.
     pub fn ready_len(&self) -> usize {
         self.queues().ready.len()
@@ -174,6 +201,11 @@ impl<C: Callback> EventLoop<C> {
         Ok(queues.timers.earliest_seconds())
     }
 
+    /// As [`Self::end_driving`], for a driver that will wait for the descriptors itself.
+    pub(crate) fn begin_wait(&self) -> Result<Option<f64>, ()> {
+        self.end_driving(&self.wakeup)
+    }
+
     /// Forgets the waker of a driver that has stopped.
     pub(crate) fn stop_driving(&self) {
         let mut queues = self.queues();
@@ -182,14 +214,27 @@ impl<C: Callback> EventLoop<C> {
     }
 
     /// Queues the callbacks of ready descriptors; returns whether there were any.
-    pub(crate) fn queue_ready_descriptors(&self) -> bool {
+    pub(crate) fn queue_ready_descriptors(&self, events: &mut Events) -> bool {
         let mut guard = self.queues();
         let queues = &mut *guard;
         let ready = &mut queues.ready;
         queues
             .poller
-            .poll_ready(|callback| ready.push_back(callback))
+            .poll_ready(events, |callback| ready.push_back(callback))
             > 0
+    }
+
+    /// Queues the callbacks of descriptors that a wait has reported.
+    pub(crate) fn queue_descriptors(&self, events: &[Event]) {
+        if events.is_empty() {
+            return;
+        }
+        let mut guard = self.queues();
+        let queues = &mut *guard;
+        let ready = &mut queues.ready;
+        queues
+            .poller
+            .pass_on(events, |callback| ready.push_back(callback));
     }
 
     /// Queues the timers whose time has come by `until_seconds`.

@@ -11,6 +11,7 @@
 //! * [`EventLoop`]: the queues, shared by all threads that may add a callback.
 //! * [`TimerHeap`]: callbacks that wait for a time.
 //! * [`Poller`]: callbacks that wait for a descriptor.
+//! * [`transport`]: what transports decide without knowing whose bytes they carry.
 //! * [`Driver`]: the future that makes an [`EventLoop`] run on a tokio runtime;
 //!   the only file that names tokio.
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod driver;
 mod event_loop;
 mod poller;
 mod timer_heap;
+pub mod transport;
 
 pub use callback::Callback;
 pub use clock::{clock_resolution_seconds, monotonic_seconds};

@@ -1,13 +1,14 @@
 //! Callbacks that wait for a descriptor, level-triggered, on a private epoll.
 //!
-//! The private epoll is itself a descriptor, which the driver registers with tokio:
-//! tokio is edge-triggered, asyncio's readers and writers are not.
+//! The driver waits for it directly while the loop has its thread for itself. Beside other
+//! tasks of the thread the private epoll is itself a descriptor, which the driver registers
+//! with tokio: tokio is edge-triggered, asyncio's readers and writers are not.
 
-use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -27,9 +28,50 @@ pub enum Interest {
     Write,
 }
 
+/// What an event carries that is no descriptor's: another thread has added something.
+const WAKEUP: u64 = u64::MAX;
+
+/// Room for the events of one look.
+pub struct Events {
+    buffer: Box<[MaybeUninit<Event>; EVENTS_PER_WAIT]>,
+}
+
+impl Events {
+    /// Waits until a descriptor of `poller` is ready or `timeout` is over; `None` is for
+    /// ever. Returns the events, which are none if a signal came.
+    ///
+    /// No lock is needed for the wait: descriptors may be added and removed meanwhile.
+    pub fn wait(&mut self, poller: &OwnedFd, timeout: Option<Duration>) -> &[Event] {
+        // A timeout beyond the range of the kernel's type is the same as none.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match epoll::wait(poller, &mut self.buffer[..], timeout.as_ref()) {
+            Ok((events, _)) => events,
+            // Interrupted: the level-triggered events are still there next time.
+            Err(_) => &[],
+        }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            buffer: Box::new([MaybeUninit::uninit(); EVENTS_PER_WAIT]),
+        }
+    }
+}
+
 struct Registration<C> {
     reader: Option<C>,
     writer: Option<C>,
+}
+
+impl<C> Default for Registration<C> {
+    fn default() -> Self {
+        Self {
+            reader: None,
+            writer: None,
+        }
+    }
 }
 
 impl<C> Registration<C> {
@@ -51,7 +93,12 @@ impl<C> Registration<C> {
 /// The descriptors that the loop watches, at most one callback each for reading and writing.
 pub struct Poller<C> {
     epoll: Arc<OwnedFd>,
-    registrations: HashMap<RawFd, Registration<C>>,
+    /// By the descriptor's number: the kernel gives out the lowest that is free.
+    registrations: Vec<Registration<C>>,
+}
+
+fn index(descriptor: RawFd) -> usize {
+    usize::try_from(descriptor).unwrap_or(usize::MAX)
 }
 
 impl<C: Callback> Poller<C> {
@@ -64,7 +111,7 @@ impl<C: Callback> Poller<C> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         Ok(Self {
             epoll: Arc::new(epoll),
-            registrations: HashMap::new(),
+            registrations: Vec::new(),
         })
     }
 
@@ -84,23 +131,18 @@ impl<C: Callback> Poller<C> {
         interest: Interest,
         callback: C,
     ) -> io::Result<Option<C>> {
-        let number = descriptor.as_raw_fd();
-        let known = self.registrations.contains_key(&number);
-        let registration = self
-            .registrations
-            .entry(number)
-            .or_insert_with(|| Registration {
-                reader: None,
-                writer: None,
-            });
+        let index = index(descriptor.as_raw_fd());
+        if index >= self.registrations.len() {
+            self.registrations
+                .resize_with(index + 1, Registration::default);
+        }
+        let registration = &mut self.registrations[index];
+        let known = !registration.flags().is_empty();
         let previous = registration.slot(interest).replace(callback);
         if let Err(error) = apply(&self.epoll, descriptor, registration.flags(), known) {
             // The caller learns of it, and nothing half-registered stays behind.
             let failed = std::mem::replace(registration.slot(interest), previous);
             drop(failed);
-            if !known {
-                self.registrations.remove(&number);
-            }
             return Err(error);
         }
         Ok(previous)
@@ -111,49 +153,65 @@ impl<C: Callback> Poller<C> {
     /// It is no error when the descriptor was closed before: the kernel has then
     /// forgotten it already.
     pub fn unwatch(&mut self, descriptor: BorrowedFd<'_>, interest: Interest) -> Option<C> {
-        let number = descriptor.as_raw_fd();
-        let registration = self.registrations.get_mut(&number)?;
-        let removed = registration.slot(interest).take();
+        let registration = self.registrations.get_mut(index(descriptor.as_raw_fd()))?;
+        let removed = registration.slot(interest).take()?;
         let flags = registration.flags();
         if flags.is_empty() {
-            self.registrations.remove(&number);
             // An error here says that the kernel no longer knows the descriptor.
             epoll::delete(&*self.epoll, descriptor).ok();
-        } else if removed.is_some() {
+        } else {
             apply(&self.epoll, descriptor, flags, true).ok();
         }
-        removed
+        Some(removed)
+    }
+
+    /// Whether there is a callback for this.
+    pub fn is_watched(&self, descriptor: RawFd, interest: Interest) -> bool {
+        self.registrations
+            .get(index(descriptor))
+            .is_some_and(|registration| match interest {
+                Interest::Read => registration.reader.is_some(),
+                Interest::Write => registration.writer.is_some(),
+            })
+    }
+
+    /// Lets another thread end a wait, by writing to an eventfd.
+    ///
+    /// # Errors
+    ///
+    /// The error of `epoll_ctl`.
+    pub fn watch_wakeup(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        // Edge-triggered, so that nobody needs to read it: each write is an event.
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&*self.epoll, eventfd, EventData::new_u64(WAKEUP), flags)?;
+        Ok(())
     }
 
     /// Passes on the callback of each descriptor that is ready now, without waiting, and
     /// returns how many callbacks that were.
+    pub fn poll_ready(&mut self, events: &mut Events, ready: impl FnMut(C)) -> usize {
+        let epoll = Arc::clone(&self.epoll);
+        self.pass_on(events.wait(&epoll, Some(Duration::ZERO)), ready)
+    }
+
+    /// Passes on the callback of each descriptor that these events are of, and returns how
+    /// many callbacks that were.
     ///
     /// A descriptor that was closed while a copy of it lives may be reported for ever; it
     /// has no callback and does not count.
-    pub fn poll_ready(&mut self, mut ready: impl FnMut(C)) -> usize {
-        let mut events = [MaybeUninit::<Event>::uninit(); EVENTS_PER_WAIT];
-        let no_wait = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let Ok((events, _)) = epoll::wait(&*self.epoll, &mut events, Some(&no_wait)) else {
-            // Interrupted by a signal: the level-triggered events are still there next time.
-            return 0;
-        };
+    pub fn pass_on(&self, events: &[Event], mut ready: impl FnMut(C)) -> usize {
         let mut passed_on = 0;
         let mut ready = |callback: &C| {
             passed_on += 1;
             ready(callback.share());
         };
         let broken = EventFlags::ERR | EventFlags::HUP;
-        for event in events.iter() {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a descriptor was stored in it"
-            )]
-            let number = event.data.u64() as RawFd;
-            let flags = event.flags;
-            let Some(registration) = self.registrations.get(&number) else {
+        for event in events {
+            let (data, flags) = (event.data.u64(), event.flags);
+            let registration = usize::try_from(data).ok();
+            let registration = registration.and_then(|index| self.registrations.get(index));
+            // The wake-up's number is nobody's index.
+            let Some(registration) = registration else {
                 continue;
             };
             if flags.intersects(EventFlags::IN | broken) {
@@ -168,7 +226,7 @@ impl<C: Callback> Poller<C> {
 
     /// Passes each registered callback to `visit`.
     pub fn for_each(&self, mut visit: impl FnMut(&C)) {
-        for registration in self.registrations.values() {
+        for registration in &self.registrations {
             registration.reader.iter().for_each(&mut visit);
             registration.writer.iter().for_each(&mut visit);
         }
@@ -178,8 +236,8 @@ impl<C: Callback> Poller<C> {
     #[must_use = "drop the callbacks after the lock on the poller was given back"]
     pub fn take_all(&mut self) -> Vec<C> {
         self.registrations
-            .drain()
-            .flat_map(|(_, registration)| [registration.reader, registration.writer])
+            .drain(..)
+            .flat_map(|registration| [registration.reader, registration.writer])
             .flatten()
             .collect()
     }
@@ -237,7 +295,7 @@ mod tests {
 
     fn ready(poller: &mut Poller<Name>) -> Vec<&'static str> {
         let mut names = Vec::new();
-        poller.poll_ready(|callback| names.push(callback.0));
+        poller.poll_ready(&mut Events::default(), |callback| names.push(callback.0));
         names
     }
 

@@ -22,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule(name = "_carboy", gil_used = true)]
 mod carboy_module {
     #[pymodule_export]
-    use super::event_loop::{Handle, NativeEventLoop, TimerHandle};
+    use super::event_loop::{Handle, NativeEventLoop, StreamTransport, TimerHandle};
     #[pymodule_export]
     use super::flask::{AppContextBase, Exchange, RequestContextBase};
     #[pymodule_export]

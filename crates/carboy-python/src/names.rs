@@ -59,6 +59,14 @@ imported! {
     response_class = "flask" . "Response";
     json_provider_class = "flask.json.provider" . "DefaultJSONProvider";
     json_encoder = "carboy.flask.json" . "json_encoder";
+    /// What transports say that they are.
+    asyncio_transport = "asyncio.transports" . "_FlowControlMixin";
+    buffered_protocol = "asyncio" . "BufferedProtocol";
+    set_result_unless_cancelled = "asyncio.futures" . "_set_result_unless_cancelled";
+    transport_socket = "asyncio.trsock" . "TransportSocket";
+    sendfile_mode = "asyncio.constants" . "_SendfileMode";
+    asyncio_server = "asyncio.base_events" . "Server";
+    os_strerror = "os" . "strerror";
     extract_stack = "asyncio.format_helpers" . "extract_stack";
     cancelled_error = "asyncio" . "CancelledError";
     is_awaitable = "inspect" . "isawaitable";
@@ -81,6 +89,14 @@ pub(crate) fn has_eager_start(py: Python<'_>) -> bool {
         py.import("asyncio")
             .is_ok_and(|asyncio| asyncio.hasattr("eager_task_factory").unwrap_or(false))
     })
+}
+
+/// Whether `asyncio.Server` wants to know which transports it has (CPython 3.13).
+pub(crate) fn server_counts_transports(py: Python<'_>) -> PyResult<bool> {
+    static ANSWER: PyOnceLock<bool> = PyOnceLock::new();
+    ANSWER
+        .get_or_try_init(py, || asyncio_server(py)?.hasattr("close_clients"))
+        .copied()
 }
 
 /// The pair (1, 0), which stands for PEP 3333.

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use carboy_event_loop::Callback;
+use carboy_event_loop::{Callback, Interest};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyTuple};
 
 use super::NativeEventLoop;
+use super::watched::Watched;
 use crate::ffi::context;
 use crate::names;
 
@@ -316,6 +317,8 @@ pub(crate) enum QueuedHandle {
     Soon(Py<Handle>),
     /// From `call_at`.
     Timer(Py<TimerHandle>),
+    /// A descriptor that native code reads or writes is ready.
+    Ready(Watched, Interest),
 }
 
 impl QueuedHandle {
@@ -327,6 +330,7 @@ impl QueuedHandle {
                 handle.get().fired.store(true, Ordering::Release);
                 handle.get().state.run(py, handle.as_any())
             }
+            Self::Ready(watched, interest) => watched.run(py, interest),
         }
     }
 
@@ -335,7 +339,28 @@ impl QueuedHandle {
         match self {
             Self::Soon(handle) => handle.as_any(),
             Self::Timer(handle) => handle.as_any(),
+            Self::Ready(watched, _) => watched.object(),
         }
+    }
+
+    /// Cancels it, if it is a handle: native code knows by itself what it waits for.
+    pub(crate) fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Ready(watched, _) => watched.cancel(),
+            handle => {
+                handle.object().call_method0(py, "cancel")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What asyncio's slow-callback log says of it.
+    pub(crate) fn describe(object: &Bound<'_, PyAny>) -> PyResult<String> {
+        if object.hasattr("_callback")? {
+            let description = names::format_handle(object.py())?.call1((object,))?;
+            return description.extract();
+        }
+        Ok(object.repr()?.to_string())
     }
 }
 
@@ -344,6 +369,7 @@ impl Callback for QueuedHandle {
         match self {
             Self::Soon(handle) => handle.get().state.is_cancelled(),
             Self::Timer(handle) => handle.get().state.is_cancelled(),
+            Self::Ready(watched, interest) => watched.is_cancelled(*interest),
         }
     }
 
@@ -352,6 +378,7 @@ impl Callback for QueuedHandle {
         Python::attach(|py| match self {
             Self::Soon(handle) => Self::Soon(handle.clone_ref(py)),
             Self::Timer(handle) => Self::Timer(handle.clone_ref(py)),
+            Self::Ready(watched, interest) => Self::Ready(watched.clone_ref(py), *interest),
         })
     }
 }

@@ -37,7 +37,7 @@ impl PythonHost {
         let threshold_seconds: f64 = event_loop.getattr("slow_callback_duration")?.extract()?;
         if elapsed_seconds >= threshold_seconds {
             let message = format!("Executing %s took {elapsed_seconds:.3} seconds");
-            let description = names::format_handle(py)?.call1((object,))?;
+            let description = QueuedHandle::describe(object.bind(py))?;
             names::asyncio_logger(py)?.call_method1("warning", (message, description))?;
         }
         result
@@ -64,6 +64,10 @@ impl Host for PythonHost {
                 }
             }
         })
+    }
+
+    fn park<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        thread_state::parked(wait)
     }
 
     fn is_stopping(&self) -> bool {

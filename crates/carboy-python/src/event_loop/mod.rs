@@ -1,10 +1,21 @@
 //! asyncio's event loop on `carboy-event-loop`: the native half of `carboy.EventLoop`.
 
+mod flow_signal;
 mod handle;
 mod host;
+mod listener;
 mod native_loop;
+mod networking;
+mod socket_address;
+mod socket_owner;
+mod stream;
+mod system_error;
 mod task;
+mod unclosed;
+mod watched;
+mod write_limits;
 
 pub(crate) use handle::{Handle, QueuedHandle, TimerHandle};
 pub(crate) use native_loop::{Deferred, NativeEventLoop};
+pub(crate) use stream::StreamTransport;
 pub(crate) use task::start_task;

@@ -3,22 +3,27 @@
 //! CPython's own base classes.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carboy_event_loop::{Driver, EventLoop, Interest, monotonic_seconds};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyContext, PyTuple};
+use pyo3::types::{PyContext, PyTuple, PyWeakrefReference};
 
 use super::handle::HandleState;
 use super::host::PythonHost;
 use super::{Handle, QueuedHandle, TimerHandle};
 use crate::ffi::{context, descriptor, thread_state};
 use crate::{names, runtime};
+
+/// Room for one small read: as much as asyncio reads at once.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The native half of the event loop.
 #[pyclass(
@@ -41,6 +46,10 @@ pub(crate) struct NativeEventLoop {
     captured: Mutex<Option<Py<PyAny>>>,
     /// What is to be done as soon as the callback that runs now has left its context.
     deferred: Mutex<Vec<Deferred>>,
+    /// Weak references to the transports, by the number of their descriptors.
+    transports: Mutex<HashMap<RawFd, Py<PyAny>>>,
+    /// Where small reads go before their length is known.
+    read_buffer: Mutex<Vec<u8>>,
 }
 
 /// Something that must wait until no context is entered on the loop's thread.
@@ -106,12 +115,39 @@ impl NativeEventLoop {
         }
     }
 
-    fn check_closed(&self) -> PyResult<()> {
+    pub(crate) fn check_closed(&self) -> PyResult<()> {
         if self.closed.load(Ordering::Acquire) {
             Err(PyRuntimeError::new_err("Event loop is closed"))
         } else {
             Ok(())
         }
+    }
+
+    /// Lends the loop's buffer for a read.
+    pub(crate) fn with_read_buffer<T>(&self, read: impl FnOnce(&mut [MaybeUninit<u8>]) -> T) -> T {
+        let mut buffer = self
+            .read_buffer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        read(buffer.spare_capacity_mut())
+    }
+
+    /// Notes that a transport uses a descriptor, so that `add_reader` can refuse it.
+    pub(crate) fn register_transport(
+        slf: &Bound<'_, Self>,
+        number: RawFd,
+        transport: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let reference = PyWeakrefReference::new(transport)?.into_any().unbind();
+        let previous = slf.get().transports().insert(number, reference);
+        drop(previous);
+        Ok(())
+    }
+
+    pub(super) fn transports(&self) -> MutexGuard<'_, HashMap<RawFd, Py<PyAny>>> {
+        self.transports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_state(
@@ -190,10 +226,7 @@ impl NativeEventLoop {
 
 /// Cancels a descriptor's callback: an event of it may be queued already.
 fn cancel(py: Python<'_>, handle: Option<QueuedHandle>) -> PyResult<()> {
-    if let Some(handle) = handle {
-        handle.object().call_method0(py, "cancel")?;
-    }
-    Ok(())
+    handle.map_or(Ok(()), |handle| handle.cancel(py))
 }
 
 /// The mistake that asyncio's debug mode looks for.
@@ -236,6 +269,8 @@ impl NativeEventLoop {
             capturing: AtomicUsize::new(0),
             captured: Mutex::new(None),
             deferred: Mutex::new(Vec::new()),
+            transports: Mutex::new(HashMap::new()),
+            read_buffer: Mutex::new(Vec::with_capacity(READ_BUFFER_BYTES)),
         })
     }
 
@@ -401,16 +436,12 @@ impl NativeEventLoop {
         let host = PythonHost::new(slf.clone().unbind(), Rc::clone(&failure));
         let queues = Arc::clone(&this.queues);
         let _running = RunningGuard::new(this);
-        let result = {
+        {
             let _driving = thread_state::DrivingGuard::new(py);
-            runtime.block_on(async move {
-                Driver::new(queues, host)?.await;
-                Ok::<(), std::io::Error>(())
-            })
-        };
+            runtime.block_on(async move { Driver::new(queues, host).await });
+        }
         // Tasks of the server and the client that are left end with their runtime.
         drop(runtime);
-        result?;
         match thread_state::take_signal_error().or_else(|| failure.take()) {
             Some(error) => Err(error),
             None => Ok(()),

@@ -71,6 +71,14 @@ pub(crate) fn acquire_after_park() {
     }
 }
 
+/// Runs a wait of the loop's thread with the GIL given back, as a park of the runtime.
+pub(crate) fn parked<T>(wait: impl FnOnce() -> T) -> T {
+    release_while_parked();
+    let result = wait();
+    acquire_after_park();
+    result
+}
+
 /// Whether a signal's handler raised during the last park.
 pub(crate) fn has_signal_error() -> bool {
     SIGNAL_ERROR.with_borrow(Option::is_some)

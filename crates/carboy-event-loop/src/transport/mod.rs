@@ -1,0 +1,7 @@
+//! What a transport decides without knowing whose bytes it carries.
+
+mod flow_control;
+mod write_queue;
+
+pub use flow_control::{FlowControl, FlowSignal};
+pub use write_queue::WriteQueue;

@@ -1,0 +1,87 @@
+//! Where asyncio's base classes ask for transports: the methods of the loop that make them.
+
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::NativeEventLoop;
+use super::socket_owner::SocketOwner;
+use super::stream::StreamTransport;
+
+#[pymethods]
+impl NativeEventLoop {
+    /// Makes the transport of a connected socket.
+    #[pyo3(signature = (sock, protocol, waiter = None, *, extra = None, server = None))]
+    fn _make_socket_transport<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Bound<'py, PyAny>,
+        protocol: Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Py<PyDict>>,
+        server: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, StreamTransport>> {
+        let number: RawFd = sock.call_method0("fileno")?.extract()?;
+        slf.get().check_unused(slf.py(), &sock, number)?;
+        let socket = SocketOwner::of_python(&sock, extra)?;
+        StreamTransport::start(slf, number, socket, protocol, waiter, server)
+    }
+
+    /// Raises if a transport uses the descriptor.
+    fn _ensure_fd_no_transport(&self, fd: &Bound<'_, PyAny>) -> PyResult<()> {
+        let number = match fd.extract::<RawFd>() {
+            Ok(number) => number,
+            Err(_) => fd
+                .call_method0("fileno")
+                .and_then(|number| number.extract::<RawFd>())
+                .map_err(|_| invalid_file(fd))?,
+        };
+        self.check_unused(fd.py(), fd, number)
+    }
+
+    /// Lets others use the descriptor of a transport.
+    fn _forget_transport(&self, number: RawFd) {
+        let reference = self.transports().remove(&number);
+        drop(reference);
+    }
+
+    /// Takes a descriptor back for its transport.
+    fn _remember_transport(
+        slf: &Bound<'_, Self>,
+        number: RawFd,
+        transport: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        Self::register_transport(slf, number, transport)
+    }
+}
+
+impl NativeEventLoop {
+    fn check_unused(
+        &self,
+        py: Python<'_>,
+        descriptor: &Bound<'_, PyAny>,
+        number: RawFd,
+    ) -> PyResult<()> {
+        let reference = match self.transports().get(&number) {
+            Some(reference) => reference.clone_ref(py),
+            None => return Ok(()),
+        };
+        let transport = reference.bind(py).call0()?;
+        if transport.is_none() || transport.call_method0("is_closing")?.is_truthy()? {
+            return Ok(());
+        }
+        Err(PyRuntimeError::new_err(format!(
+            "File descriptor {} is used by transport {}",
+            descriptor.repr()?,
+            transport.repr()?
+        )))
+    }
+}
+
+fn invalid_file(descriptor: &Bound<'_, PyAny>) -> PyErr {
+    match descriptor.repr() {
+        Ok(name) => PyValueError::new_err(format!("Invalid file object: {name}")),
+        Err(error) => error,
+    }
+}
