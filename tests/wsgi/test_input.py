@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -64,16 +65,20 @@ def test_a_body_reads_as_a_file(way: str, arrival: str) -> None:
     expected = READERS[way](io.BytesIO(BODY))
 
     with Live(reading(READERS[way], results)) as live, live.connect() as connection:
-        if arrival == "chunked":
-            head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-            connection.send(head + chunks(*[BODY[i : i + 5] for i in range(0, len(BODY), 5)]))
-        else:
+        if arrival == "at once":
             head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
-            connection.send(head + (BODY if arrival == "at once" else BODY[:4]))
-            if arrival == "in pieces":
+            connection.send(head + BODY)
+        else:
+            head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            content = chunks(*[BODY[i : i + 5] for i in range(0, len(BODY), 5)])
+            if arrival == "chunked":
+                connection.send(head + content)
+            else:
+                # A small body that is declared would be waited for before the worker starts.
+                connection.send(head + content[:8])
                 eventually(lambda: live.statistics()["worker_threads"] > 0)
-                connection.send(BODY[4:12])
-                connection.send(BODY[12:])
+                connection.send(content[8:20])
+                connection.send(content[20:])
         assert connection.read_response().body == b"read"
 
     assert results == [expected]
@@ -300,3 +305,37 @@ def bounded() -> Iterator[None]:
     eventually(
         lambda: not [t for t in threading.enumerate() if t.name.startswith("carboy-worker-")]
     )
+
+
+@pytest.mark.parametrize("colour", ["def", "async def", "async def behind a hook"])
+def test_clients_that_are_slow_with_small_bodies_hold_no_thread(colour: str) -> None:
+    app = Flask(__name__)
+
+    if colour.startswith("async"):
+
+        @app.post("/")
+        async def async_view() -> bytes:
+            return request.get_data()
+
+    else:
+
+        @app.post("/")
+        def view() -> bytes:
+            return request.get_data()
+
+    @app.get("/")
+    def other() -> str:
+        return "served meanwhile"
+
+    if colour.endswith("hook"):
+        app.before_request(lambda: None)
+
+    with Live(app, threads=2) as live, ExitStack() as stack:
+        slow = [stack.enter_context(live.connect()) for _ in range(5)]
+        for connection in slow:
+            connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+        eventually(lambda: live.statistics()["in_flight_requests"] == 5)
+        assert live.get().text == "served meanwhile"
+        for connection in slow:
+            connection.send(b"world")
+            assert connection.read_response("POST").body == b"helloworld"

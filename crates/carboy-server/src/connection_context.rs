@@ -97,6 +97,7 @@ impl ConnectionContext {
 impl Drop for ConnectionContext {
     fn drop(&mut self) {
         self.server.counters().open_connections.decrement();
-        self.server.connection_closed.notify_one();
+        // Every listener: the one that is told first may have no client to let in.
+        self.server.connection_closed.notify_waiters();
     }
 }

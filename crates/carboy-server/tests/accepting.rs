@@ -10,10 +10,11 @@ use support::{App, Client, TestServer, echo};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Both tests look at one limit of the process, hence one function.
+/// These tests look at one limit of the process, hence one function.
 #[test]
 fn clients_wait_until_there_is_room() {
     connection_limit();
+    room_is_for_every_listener();
     descriptor_limit();
 }
 
@@ -34,6 +35,31 @@ fn connection_limit() {
     }
     assert!(server.statistics.accept_pauses() > 0);
     assert_eq!(server.statistics.accepted_connections(), 10);
+}
+
+/// A listener whose clients wait must not sleep because another one, which has none, was told
+/// that there is room.
+fn room_is_for_every_listener() {
+    let config = ServerConfig {
+        connection_limit: Some(1),
+        ..ServerConfig::default()
+    };
+    let (server, other) = TestServer::start_on_two(config, || App::new(echo));
+    // Both listeners are in accept() by now, so each takes one before it looks for room.
+    let first = server.connect();
+    server.wait_until(|statistics| statistics.accepted_connections() == 1);
+    let second = Client::new(std::net::TcpStream::connect(other).unwrap());
+    server.wait_until(|statistics| statistics.accepted_connections() == 2);
+    let mut waiting = [server.connect(), server.connect()];
+    for client in &mut waiting {
+        client.send(REQUEST);
+    }
+    drop(first);
+    server.wait_until(|statistics| statistics.open_connections() == 1);
+    drop(second);
+    for mut client in waiting {
+        assert_eq!(client.reply().unwrap().status, 200);
+    }
 }
 
 fn descriptor_limit() {

@@ -32,7 +32,9 @@ use crate::wsgi::{
 /// is served on a worker, where the view's reads may wait.
 const BODY_ON_LOOP_BYTES: usize = 1024 * 1024;
 
-/// What has arrived of a body up to this size goes to the worker at once.
+/// A body that is declared to be no larger is waited for before a worker gets the request: a
+/// client on a slow line must not hold a thread while it sends a form. What has arrived of
+/// others goes to the worker at once, up to this size.
 const BODY_AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// A Python application, as the server sees it.
@@ -265,7 +267,15 @@ async fn arriving_input(body: RequestBody) -> Result<InputStream, BodyError> {
     if body.expects_continue() {
         return Ok(InputStream::arriving(body.into_reader(Vec::new())));
     }
-    match body.buffer_available(BODY_AT_ONCE_BYTES).await {
+    let is_small = body.content_length().is_some_and(|length| {
+        usize::try_from(length).is_ok_and(|length| length <= BODY_AT_ONCE_BYTES)
+    });
+    let buffered = if is_small {
+        body.buffer(BODY_AT_ONCE_BYTES).await
+    } else {
+        body.buffer_available(BODY_AT_ONCE_BYTES).await
+    };
+    match buffered {
         Buffered::Complete(content) => Ok(InputStream::complete(content)),
         Buffered::Partial { prefix, rest } => Ok(InputStream::arriving(rest.into_reader(prefix))),
         Buffered::Failed(error) => Err(error),

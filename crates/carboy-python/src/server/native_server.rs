@@ -47,7 +47,15 @@ impl NativeServer {
 }
 
 /// Seconds from Python, which may be too large or not a number.
+/// Longer than any server runs, and short enough for every clock to be added to.
+const FOR_EVER_SECONDS: f64 = 1e9;
+
 fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    let seconds = if seconds > FOR_EVER_SECONDS {
+        FOR_EVER_SECONDS
+    } else {
+        seconds
+    };
     Duration::try_from_secs_f64(seconds)
         .map_err(|error| PyValueError::new_err(format!("{name}={seconds}: {error}")))
 }

@@ -259,10 +259,12 @@ impl WorkerPool {
             input: None,
             promise_owner: None,
         }));
-        if pool.shares_threads() {
-            start_stack_maker(py)?;
-        }
-        let result = work(py, &pool, id, true);
+        let is_ready = if pool.shares_threads() {
+            start_stack_maker(py)
+        } else {
+            Ok(())
+        };
+        let result = is_ready.and_then(|()| work(py, &pool, id, true));
         let ended = WORKER.take();
         drop(ended);
         pool.worker_ended();

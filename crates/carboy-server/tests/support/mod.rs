@@ -74,7 +74,29 @@ pub struct TestServer {
 
 impl TestServer {
     pub fn start(config: ServerConfig, app: impl FnOnce() -> App + Send + 'static) -> Self {
-        let listeners = Listener::bind_tcp("127.0.0.1", 0, 1024).unwrap();
+        Self::start_on(Self::listen(), config, app)
+    }
+
+    /// One with a further address.
+    pub fn start_on_two(
+        config: ServerConfig,
+        app: impl FnOnce() -> App + Send + 'static,
+    ) -> (Self, SocketAddr) {
+        let mut listeners = Self::listen();
+        listeners.extend(Self::listen());
+        let other = tcp_address(&listeners[1]);
+        (Self::start_on(listeners, config, app), other)
+    }
+
+    fn listen() -> Vec<Listener> {
+        Listener::bind_tcp("127.0.0.1", 0, 1024).unwrap()
+    }
+
+    fn start_on(
+        listeners: Vec<Listener>,
+        config: ServerConfig,
+        app: impl FnOnce() -> App + Send + 'static,
+    ) -> Self {
         let address = tcp_address(&listeners[0]);
         let (trigger, shutdown) = Shutdown::pair();
         let (sender, receiver) = mpsc::channel();
