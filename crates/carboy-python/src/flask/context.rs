@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
-use super::lazy_context::{AppContextBase, RequestContextBase};
+use super::lazy_context::{AppContextBase, RequestContextBase, release_from_environ};
 use super::pending_request::PendingRequest;
 use super::{RequestSource, Route};
 use crate::ffi::context::{get_variable, reset_variable, set_variable};
@@ -149,9 +149,7 @@ impl ContextParts {
             reset_variable(self.request_variable.bind(py), token.bind(py))?;
         }
         if let Some(request) = &request {
-            let environ = request.getattr(intern!(py, "environ"))?;
-            // The environ and the request would keep each other.
-            environ.set_item(intern!(py, "werkzeug.request"), py.None())?;
+            release_from_environ(request)?;
         }
         if let Some(token) = app_context.and_then(|context| context.get().take_token()) {
             reset_variable(self.app_variable.bind(py), token.bind(py))?;

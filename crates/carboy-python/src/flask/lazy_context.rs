@@ -42,6 +42,13 @@ fn missing(name: &'static str) -> PyErr {
     PyAttributeError::new_err(name)
 }
 
+/// Takes a request out of its environ: they would keep each other.
+pub(super) fn release_from_environ(request: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = request.py();
+    let environ = request.getattr(intern!(py, "environ"))?;
+    environ.set_item(intern!(py, "werkzeug.request"), py.None())
+}
+
 /// The attributes of an app context.
 #[derive(Default)]
 pub(super) struct AppContextState {
@@ -276,15 +283,18 @@ impl RequestContextBase {
 
     #[getter]
     fn request(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let pending = {
+        let (pending, is_popped) = {
             let state = self.state();
             if let Some(request) = &state.request {
                 return Ok(request.clone_ref(py));
             }
-            state.pending.clone()
+            (state.pending.clone(), state.own_token.is_none())
         };
         let pending = pending.ok_or_else(|| missing("request"))?;
         let request = pending.make(py)?;
+        if is_popped {
+            release_from_environ(&request)?;
+        }
         let request = keep_first(&self.state, |state| &mut state.request, &request);
         let made = self.state().pending.take();
         drop((made, pending));
