@@ -1,8 +1,11 @@
 //! Whether a dict was changed.
 //!
-//! CPython 3.11 gives each state of each dict a number of its own (PEP 509). Later versions
-//! call a function when a watched dict changes (`PyDict_Watch`, CPython 3.12). Comparing
-//! replaces looking at many attributes.
+//! CPython 3.11 gives each state of each dict a number of its own (PEP 509). CPython 3.12
+//! calls a function when a watched dict changes (`PyDict_Watch`). Comparing replaces looking
+//! at many attributes.
+//!
+//! CPython 3.13 keeps an object's attributes beside its dict, and sets them there without
+//! telling a watcher: there it can't be told.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -37,12 +40,17 @@ fn number(dict: &Bound<'_, PyDict>) -> Option<u64> {
     Some(unsafe { (*dict).ma_version_tag })
 }
 
-#[cfg(Py_3_12)]
+#[cfg(Py_3_13)]
+fn number(_dict: &Bound<'_, PyDict>) -> Option<u64> {
+    None
+}
+
+#[cfg(all(Py_3_12, not(Py_3_13)))]
 fn number(dict: &Bound<'_, PyDict>) -> Option<u64> {
     watcher::changes(dict)
 }
 
-#[cfg(Py_3_12)]
+#[cfg(all(Py_3_12, not(Py_3_13)))]
 mod watcher {
     use std::ffi::c_int;
     use std::sync::OnceLock;

@@ -78,11 +78,36 @@ struct RuleFacts {
 /// Methods that were asked for at a path, and the rule for each.
 type RulesByMethod = Vec<(Box<str>, Arc<RuleFacts>)>;
 
+/// Tells a map from the same map with more rules.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MapVersion {
+    /// The state of the map's attributes: adding a rule changes it.
+    Attributes(DictVersion),
+    /// The number of rules, where CPython can't tell whether attributes were set.
+    RuleCount(usize),
+}
+
+impl MapVersion {
+    fn of(attributes: &Attributes<'_>) -> PyResult<Self> {
+        if let Some(version) = dict_version(&attributes.of_url_map) {
+            return Ok(Self::Attributes(version));
+        }
+        let by_endpoint = intern!(attributes.url_map.py(), "_rules_by_endpoint");
+        let Some(by_endpoint) = attributes.of_url_map.get_item(by_endpoint)? else {
+            return Ok(Self::RuleCount(0));
+        };
+        let mut count = 0;
+        for (_, rules) in by_endpoint.cast::<PyDict>()?.iter() {
+            count += rules.len()?;
+        }
+        Ok(Self::RuleCount(count))
+    }
+}
+
 /// What stays true of a map until rules are added.
 #[derive(Default)]
 struct MapFacts {
-    /// The state of the map's attributes: adding a rule changes it.
-    version: Option<DictVersion>,
+    version: Option<MapVersion>,
     has_own_converter: bool,
     /// By the rule's address.
     rules: HashMap<usize, Arc<RuleFacts>>,
@@ -175,10 +200,10 @@ impl RouteCache {
     /// Whether the map has a converter that is not Werkzeug's own; looked at anew when rules
     /// were added.
     fn has_own_converter(&self, attributes: &Attributes<'_>) -> PyResult<bool> {
-        let version = dict_version(&attributes.of_url_map);
+        let version = MapVersion::of(attributes)?;
         {
             let facts = self.lock();
-            if version.is_some() && facts.version == version {
+            if facts.version == Some(version) {
                 return Ok(facts.has_own_converter);
             }
         }
@@ -188,7 +213,7 @@ impl RouteCache {
             url_map.call_method0(intern!(py, "update"))?;
         }
         // The update has changed the map's attributes, but no rule.
-        let version = dict_version(&attributes.of_url_map);
+        let version = Some(MapVersion::of(attributes)?);
         let has_own_converter = names::has_own_converter(py)?
             .call1((url_map,))?
             .is_truthy()?;
