@@ -24,8 +24,13 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "AppContextBase",
+    "ContentStream",
+    "CookieJar",
+    "EventStream",
     "Exchange",
     "Handle",
+    "HttpAuthentication",
+    "HttpClient",
     "InProcessDispatcher",
     "InputStream",
     "NativeEventLoop",
@@ -34,10 +39,12 @@ __all__ = [
     "PromiseAwaiter",
     "PromiseResolver",
     "RequestContextBase",
+    "ResponseData",
     "Slot",
     "StartResponse",
     "StreamTransport",
     "TimerHandle",
+    "Upload",
     "WorkerPool",
     "add_home_loop",
     "await_on_loop",
@@ -313,6 +320,98 @@ class PromiseAwaiter:
 class PromiseResolver:
     def resolve(self, value: object = None) -> None: ...
     def reject(self, error: BaseException | type[BaseException]) -> None: ...
+
+# HTTP client
+
+@final
+class HttpClient:
+    def __new__(
+        cls,
+        *,
+        connections: int,
+        connections_per_host: int,
+        idle_timeout: float,
+        content_bytes: int,
+        http_versions: str,
+        trust: str | None = None,
+        authorities: bytes | None = None,
+        identity: tuple[bytes, bytes] | None = None,
+        proxies: tuple[str | None, str | None, str] | None = None,
+    ) -> Self: ...
+    def send(
+        self,
+        request: object,
+        response_class: Callable[[Any, ResponseData], _T],
+        method: str,
+        url: str,
+        headers: list[tuple[str, str]],
+        body: bytes | Upload | None,
+        timeouts: tuple[float | None, float | None, float | None, float | None, float | None]
+        | None,
+        redirects: int | None,
+        authentication: HttpAuthentication | None,
+        retries: tuple[int, list[int], float, float, bool] | None,
+        cookies: CookieJar | None,
+        way: str | None,
+        is_plain: bool,
+        is_streamed: bool,
+    ) -> Promise[_T]: ...
+    def statistics(self) -> Promise[tuple[int, int, int]]: ...
+    def close(self) -> None: ...
+
+@final
+class ResponseData:
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def http_version(self) -> str: ...
+    @property
+    def stream(self) -> ContentStream | None: ...
+    def headers(self) -> list[tuple[str, str]]: ...
+    def content(self) -> bytes | None: ...
+    def history(self) -> list[ResponseData]: ...
+    def timings(self) -> dict[str, float | None]: ...
+
+@final
+class ContentStream:
+    def next(self) -> Promise[bytes | None]: ...
+    def close(self) -> None: ...
+
+@final
+class Upload:
+    def __new__(cls, length: int | None = None) -> Self: ...
+    def send(self, piece: bytes) -> bool: ...
+    def finish(self) -> bool: ...
+    def fail(self, reason: str) -> bool: ...
+    def send_soon(self, piece: bytes) -> Promise[bool]: ...
+    def finish_soon(self) -> Promise[bool]: ...
+    def fail_soon(self, reason: str) -> Promise[bool]: ...
+
+@final
+class HttpAuthentication:
+    @staticmethod
+    def basic(user: bytes, password: bytes) -> HttpAuthentication: ...
+    @staticmethod
+    def bearer(token: str) -> HttpAuthentication: ...
+    @staticmethod
+    def digest(user: str, password: str) -> HttpAuthentication: ...
+
+@final
+class CookieJar:
+    def __new__(cls) -> Self: ...
+    def set(self, name: str, value: str, url: str) -> None: ...
+    def remove(self, name: str) -> int: ...
+    def clear(self) -> None: ...
+    def cookies(self) -> list[tuple[str, str, str, str]]: ...
+
+@final
+class EventStream:
+    def __new__(cls) -> Self: ...
+    def feed(self, piece: bytes) -> list[tuple[str, str, str, int | None]]: ...
 
 # Server
 

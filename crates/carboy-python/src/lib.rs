@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod attach;
+mod client;
 mod event_loop;
 mod ffi;
 mod flask;
@@ -21,6 +22,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The native half of carboy.
 #[pymodule(name = "_carboy", gil_used = true)]
 mod carboy_module {
+    #[pymodule_export]
+    use super::client::{
+        ContentStream, CookieJar, EventStream, HttpAuthentication, HttpClient, ResponseData, Upload,
+    };
     #[pymodule_export]
     use super::event_loop::{Handle, NativeEventLoop, StreamTransport, TimerHandle};
     #[pymodule_export]

@@ -110,6 +110,11 @@ pub(crate) fn wsgi_version(py: Python<'_>) -> &Bound<'_, PyAny> {
         .bind(py)
 }
 
+/// The module of the exceptions of `carboy.http`.
+pub(crate) fn http_exceptions(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("carboy.http.exceptions")
+}
+
 /// The folder of carboy's own Python code, with a slash at its end.
 pub(crate) fn package_folder(py: Python<'_>) -> PyResult<&str> {
     own_folder(py)?.cast::<pyo3::types::PyString>()?.to_str()

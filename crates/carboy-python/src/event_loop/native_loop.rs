@@ -19,6 +19,7 @@ use pyo3::types::{PyContext, PyTuple, PyWeakrefReference};
 use super::handle::HandleState;
 use super::host::PythonHost;
 use super::{Handle, QueuedHandle, TimerHandle};
+use crate::client;
 use crate::ffi::{context, descriptor, thread_state};
 use crate::{names, runtime};
 
@@ -440,8 +441,10 @@ impl NativeEventLoop {
             let _driving = thread_state::DrivingGuard::new(py);
             runtime.block_on(async move { Driver::new(queues, host).await });
         }
-        // Tasks of the server and the client that are left end with their runtime.
-        drop(runtime);
+        client::forget_connections();
+        // Tasks of the server and the client that are left end with their runtime. A name that
+        // is being looked up is not waited for.
+        runtime.shutdown_background();
         match thread_state::take_signal_error().or_else(|| failure.take()) {
             Some(error) => Err(error),
             None => Ok(()),

@@ -1,0 +1,24 @@
+//! `carboy.http`: calls made by `carboy-client`, as promises.
+//!
+//! A call is made on the thread of a loop of carboy's, by the runtime that turns it: on the
+//! loop that runs here, on that of the server, or on the one in the background
+//! (`promise/native_loop.rs`). Each thread keeps connections of its own (`home.rs`).
+
+mod authentication;
+mod content;
+mod cookies;
+mod error;
+mod event_stream;
+mod home;
+mod native_client;
+mod response;
+mod upload;
+
+pub(crate) use authentication::HttpAuthentication;
+pub(crate) use content::ContentStream;
+pub(crate) use cookies::CookieJar;
+pub(crate) use event_stream::EventStream;
+pub(crate) use home::forget_connections;
+pub(crate) use native_client::HttpClient;
+pub(crate) use response::ResponseData;
+pub(crate) use upload::Upload;

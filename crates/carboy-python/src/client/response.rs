@@ -1,0 +1,140 @@
+//! What Python's `Response` is made of.
+
+use bytes::Bytes;
+use carboy_client::{ResponseHead, Timings};
+use http::Version;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+
+use super::content::ContentStream;
+
+/// A response: its head, and its content unless that is a stream.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct ResponseData {
+    head: ResponseHead,
+    content: Option<Bytes>,
+    timings: Timings,
+    history: Vec<Py<ResponseData>>,
+    stream: Option<Py<ContentStream>>,
+}
+
+impl ResponseData {
+    pub(super) fn new(
+        py: Python<'_>,
+        head: ResponseHead,
+        history: Vec<ResponseHead>,
+        content: Option<Bytes>,
+        stream: Option<Py<ContentStream>>,
+        timings: Timings,
+    ) -> PyResult<Self> {
+        let redirect = |head| {
+            let data = Self {
+                head,
+                content: Some(Bytes::new()),
+                timings: Timings::default(),
+                history: Vec::new(),
+                stream: None,
+            };
+            Py::new(py, data)
+        };
+        Ok(Self {
+            head,
+            content,
+            timings,
+            history: history.into_iter().map(redirect).collect::<PyResult<_>>()?,
+            stream,
+        })
+    }
+}
+
+/// Text of a header: UTF-8 if it is that, else Latin-1 (RFC 9110 section 5.5).
+fn text<'py>(py: Python<'py>, value: &[u8]) -> Bound<'py, PyString> {
+    match std::str::from_utf8(value) {
+        Ok(text) => PyString::new(py, text),
+        Err(_) => {
+            let text: String = value.iter().copied().map(char::from).collect();
+            PyString::new(py, &text)
+        }
+    }
+}
+
+#[pymethods]
+impl ResponseData {
+    /// The status, a number.
+    #[getter]
+    fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    /// The reason phrase of the server, or the usual one.
+    #[getter]
+    fn reason<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        match &self.head.reason {
+            Some(reason) => text(py, reason),
+            None => PyString::new(py, self.head.status.canonical_reason().unwrap_or_default()),
+        }
+    }
+
+    /// What was requested at last.
+    #[getter]
+    fn url(&self) -> &str {
+        self.head.url.as_str()
+    }
+
+    /// `HTTP/1.1`, `HTTP/2` or `HTTP/1.0`.
+    #[getter]
+    fn http_version(&self) -> &'static str {
+        match self.head.version {
+            Version::HTTP_2 => "HTTP/2",
+            Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        }
+    }
+
+    /// The headers: pairs of names in lower case and values.
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for (name, value) in &self.head.headers {
+            list.append((name.as_str(), text(py, value.as_bytes())))?;
+        }
+        Ok(list)
+    }
+
+    /// The content; ``None`` if it is a stream.
+    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let content = self.content.as_ref()?;
+        Some(PyBytes::new(py, content))
+    }
+
+    /// The stream of the content.
+    #[getter]
+    fn stream(&self, py: Python<'_>) -> Option<Py<ContentStream>> {
+        self.stream.as_ref().map(|stream| stream.clone_ref(py))
+    }
+
+    /// The redirects that led here, without their content.
+    fn history(&self, py: Python<'_>) -> Vec<Py<ResponseData>> {
+        self.history.iter().map(|head| head.clone_ref(py)).collect()
+    }
+
+    /// How long each phase took, in seconds; ``None`` for what did not happen.
+    fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let timings = &self.timings;
+        let phases = [
+            ("start", Some(timings.start)),
+            ("pool", timings.pool),
+            ("resolve", timings.resolve),
+            ("connect", timings.connect),
+            ("tls", timings.tls),
+            ("head", timings.head),
+            ("content", timings.content),
+            ("total", Some(timings.total)),
+        ];
+        let result = PyDict::new(py);
+        for (name, duration) in phases {
+            result.set_item(name, duration.map(|duration| duration.as_secs_f64()))?;
+        }
+        result.set_item("reused", timings.is_reused)?;
+        Ok(result)
+    }
+}

@@ -1,0 +1,63 @@
+"""Calls without a session: they share connections, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from carboy.http.session import Session, StreamedCall
+
+if TYPE_CHECKING:
+    from carboy._carboy import Promise
+    from carboy.http.response import Response
+
+_shared = Session()
+# One caller's cookies are not for the next one's calls.
+_shared._keeps_cookies = False
+
+
+def request(method: str, url: str, **options: Any) -> Promise[Response]:
+    """Begin a call, and return the promise of its response; see ``Session.request``."""
+    return _shared.request(method, url, **options)
+
+
+def get(url: str, **options: Any) -> Promise[Response]:
+    """Begin a GET; see ``Session.request``."""
+    return _shared.request("GET", url, **options)
+
+
+def head(url: str, **options: Any) -> Promise[Response]:
+    """Begin a HEAD; see ``Session.request``."""
+    return _shared.request("HEAD", url, **options)
+
+
+def options(url: str, **options: Any) -> Promise[Response]:
+    """Begin an OPTIONS; see ``Session.request``."""
+    return _shared.request("OPTIONS", url, **options)
+
+
+def post(url: str, **options: Any) -> Promise[Response]:
+    """Begin a POST; see ``Session.request``."""
+    return _shared.request("POST", url, **options)
+
+
+def put(url: str, **options: Any) -> Promise[Response]:
+    """Begin a PUT; see ``Session.request``."""
+    return _shared.request("PUT", url, **options)
+
+
+def patch(url: str, **options: Any) -> Promise[Response]:
+    """Begin a PATCH; see ``Session.request``."""
+    return _shared.request("PATCH", url, **options)
+
+
+def delete(url: str, **options: Any) -> Promise[Response]:
+    """Begin a DELETE; see ``Session.request``."""
+    return _shared.request("DELETE", url, **options)
+
+
+def stream(method: str, url: str, **options: Any) -> StreamedCall:
+    """Begin a call whose content is read piece by piece, for ``with`` or ``async with``.
+
+    ``with http.stream("GET", url) as response: print(list(response.iter_lines()))``
+    """
+    return _shared.stream(method, url, **options)

@@ -1,0 +1,385 @@
+"""A response: its head, and its content, which is there or is read piece by piece."""
+
+from __future__ import annotations
+
+import codecs
+import json as json_module
+import warnings
+from dataclasses import dataclass
+from datetime import timedelta
+from email.message import Message
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any, Self
+
+from carboy._carboy import EventStream
+from carboy.http.exceptions import HTTPStatusError, StreamConsumed
+from carboy.http.headers import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from types import TracebackType
+
+    from carboy._carboy import ContentStream, ResponseData
+    from carboy.http.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A server-sent event.
+
+    Attributes:
+        event: Its type.
+        data: Its data.
+        id: The last identifier that the stream has given.
+        retry_ms: How long to wait before a new connection, if the event says so.
+    """
+
+    event: str
+    data: str
+    id: str
+    retry_ms: int | None
+
+    def json(self) -> Any:
+        """Return what the data means as JSON."""
+        return json_module.loads(self.data)
+
+
+class Response:
+    """What a server has answered. Nothing of it needs to be awaited, unless it is streamed.
+
+    Attributes:
+        request: What was asked for.
+        status_code: The status.
+        reason: The reason phrase.
+        url: What was requested at last, after redirects.
+        http_version: ``HTTP/1.1`` or ``HTTP/2``.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_content",
+        "_data",
+        "_encoding",
+        "_headers",
+        "_stream",
+        "http_version",
+        "reason",
+        "request",
+        "status_code",
+        "url",
+    )
+
+    def __init__(self, request: Request, data: ResponseData) -> None:
+        self.request = request
+        self.status_code: int = data.status
+        self.reason: str = data.reason
+        self.url: str = data.url
+        self.http_version: str = data.http_version
+        self._data = data
+        self._content = data.content()
+        self._stream: ContentStream | None = data.stream
+        self._headers: Headers | None = None
+        self._encoding: str | None = None
+        if request.call is not None:
+            request.call.end(response=self)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status_code} {self.reason}>"
+
+    # The head.
+
+    @property
+    def headers(self) -> Headers:
+        """The headers; their names have no case."""
+        if self._headers is None:
+            self._headers = Headers(self._data.headers())
+        return self._headers
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is below 400."""
+        return self.status_code < 400
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether it is a redirect that was not followed."""
+        return self.status_code in {301, 302, 303, 307, 308} and "location" in self.headers
+
+    @property
+    def history(self) -> list[Response]:
+        """The redirects that led here, without their content."""
+        return [Response(self.request, data) for data in self._data.history()]
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that this response sets."""
+        found: dict[str, str] = {}
+        for value in self.headers.get_list("set-cookie"):
+            try:
+                parsed = SimpleCookie(value)
+            except CookieError:
+                continue
+            found |= {name: morsel.value for name, morsel in parsed.items()}
+        return found
+
+    @property
+    def timings(self) -> dict[str, float | None]:
+        """How many seconds each phase took; ``None`` for one that did not happen.
+
+        ``start`` is the time that redirects and retries took before the last exchange, then come
+        ``pool``, ``resolve``, ``connect``, ``tls``, ``head`` and ``content``; ``total`` is all of
+        it. ``reused`` is true on a connection that had served another call.
+        """
+        return self._data.timings()
+
+    @property
+    def elapsed(self) -> timedelta:
+        """The time from the start of the call to the end of the head."""
+        timings = self._data.timings()
+        return timedelta(seconds=(timings["total"] or 0.0) - (timings["content"] or 0.0))
+
+    def raise_for_status(self) -> Self:
+        """Raise an error for a status of 400 or more, and else return the response.
+
+        Raises:
+            HTTPStatusError: If the status is 400 or more.
+        """
+        if self.ok:
+            return self
+        message = f"{self.status_code} {self.reason} for {self.request}"
+        raise HTTPStatusError(message, self.request, self)
+
+    # The content.
+
+    @property
+    def content(self) -> bytes:
+        """The content, decoded.
+
+        Raises:
+            StreamConsumed: If it is a stream that was not read by ``read()``.
+        """
+        if self._content is None:
+            raise StreamConsumed(
+                "the content is a stream: read it by read(), aread() or one of the iterators",
+                self.request,
+            )
+        return self._content
+
+    @property
+    def encoding(self) -> str:
+        """The name of the text's encoding: what the server says, or UTF-8. It can be set."""
+        if self._encoding is None:
+            message = Message()
+            message["Content-Type"] = self.headers.get("content-type", "")
+            charset = message.get_content_charset()
+            try:
+                self._encoding = codecs.lookup(charset).name if charset else "utf-8"
+            except LookupError:
+                self._encoding = "utf-8"
+        return self._encoding
+
+    @encoding.setter
+    def encoding(self, name: str) -> None:
+        self._encoding = codecs.lookup(name).name
+
+    @property
+    def text(self) -> str:
+        """The content as text. What is no text in its encoding is replaced."""
+        return self.content.decode(self.encoding, errors="replace")
+
+    def json(self, **options: Any) -> Any:
+        """Return what the content means as JSON.
+
+        Args:
+            options: Passed on to ``json.loads``.
+
+        Raises:
+            json.JSONDecodeError: If it is not JSON.
+        """
+        return json_module.loads(self.content, **options)
+
+    # A stream.
+
+    def _take_stream(self) -> ContentStream:
+        stream, self._stream = self._stream, None
+        if stream is None:
+            raise StreamConsumed("the content was read or closed already", self.request)
+        return stream
+
+    def read(self) -> bytes:
+        """Return the whole content; of a stream, in sync code, when it has come."""
+        if self._content is None:
+            self._content = b"".join(self.iter_bytes())
+        return self._content
+
+    async def aread(self) -> bytes:
+        """Return the whole content; of a stream, when it has come."""
+        if self._content is None:
+            self._content = b"".join([piece async for piece in self.aiter_bytes()])
+        return self._content
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """Give the content piece by piece, in sync code.
+
+        Args:
+            chunk_size: The size of the pieces in bytes; ``None`` for pieces as they come.
+        """
+        if self._content is not None:
+            yield from _slices(self._content, chunk_size)
+            return
+        stream = self._take_stream()
+        try:
+            buffer = bytearray()
+            while (piece := stream.next().result()) is not None:
+                if chunk_size is None:
+                    yield piece
+                    continue
+                buffer += piece
+                yield from _taken(buffer, chunk_size)
+            if buffer:
+                yield bytes(buffer)
+        finally:
+            stream.close()
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """Give the content piece by piece.
+
+        Args:
+            chunk_size: The size of the pieces in bytes; ``None`` for pieces as they come.
+        """
+        if self._content is not None:
+            for piece in _slices(self._content, chunk_size):
+                yield piece
+            return
+        stream = self._take_stream()
+        try:
+            buffer = bytearray()
+            while (next_piece := await stream.next()) is not None:
+                if chunk_size is None:
+                    yield next_piece
+                    continue
+                buffer += next_piece
+                for piece in _taken(buffer, chunk_size):
+                    yield piece
+            if buffer:
+                yield bytes(buffer)
+        finally:
+            stream.close()
+
+    def iter_lines(self) -> Iterator[str]:
+        """Give the lines of the text without their ends, in sync code."""
+        lines = _Lines(self.encoding)
+        for piece in self.iter_bytes():
+            yield from lines.feed(piece)
+        yield from lines.end()
+
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        """Give the lines of the text without their ends."""
+        lines = _Lines(self.encoding)
+        async for piece in self.aiter_bytes():
+            for line in lines.feed(piece):
+                yield line
+        for line in lines.end():
+            yield line
+
+    def iter_sse(self) -> Iterator[Event]:
+        """Give the server-sent events, in sync code."""
+        events = EventStream()
+        for piece in self.iter_bytes():
+            for event in events.feed(piece):
+                yield Event(*event)
+
+    async def aiter_sse(self) -> AsyncIterator[Event]:
+        """Give the server-sent events."""
+        events = EventStream()
+        async for piece in self.aiter_bytes():
+            for event in events.feed(piece):
+                yield Event(*event)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is nothing to be read from the connection."""
+        return self._stream is None
+
+    def close(self) -> None:
+        """Let go of content that is not read: give the connection back, or close it."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A response whose making has failed has no stream.
+        stream = getattr(self, "_stream", None)
+        if stream is None:
+            return
+        stream.close()
+        warnings.warn(
+            f"the content of {self.request} was neither read nor closed; the call was made at "
+            f"{self.request.place or 'an unknown place'}: use 'with' or 'async with'",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+
+
+def _slices(content: bytes, size: int | None) -> Iterator[bytes]:
+    if size is None:
+        size = max(len(content), 1)
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+def _taken(buffer: bytearray, size: int) -> Iterator[bytes]:
+    while len(buffer) >= size:
+        yield bytes(buffer[:size])
+        del buffer[:size]
+
+
+class _Lines:
+    """Finds the lines of text that comes in pieces."""
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+        self._rest = ""
+
+    def feed(self, piece: bytes) -> list[str]:
+        text = self._rest + self._decoder.decode(piece)
+        # A CR at the end may be the first half of a line's end.
+        held = "\r" if text.endswith("\r") else ""
+        lines = text[: len(text) - len(held)].splitlines(keepends=True)
+        if lines and not held and not lines[-1].endswith(("\n", "\r")):
+            last = lines[-1]
+            # splitlines() knows other ends, too: such a line is complete.
+            self._rest = lines.pop() if last.splitlines() == [last] else ""
+        elif held:
+            self._rest = lines.pop() if lines and lines[-1].splitlines() == [lines[-1]] else ""
+            self._rest += held
+        else:
+            self._rest = ""
+        return [line.splitlines()[0] for line in lines]
+
+    def end(self) -> list[str]:
+        rest = self._rest + self._decoder.decode(b"", final=True)
+        return rest.splitlines()

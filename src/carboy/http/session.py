@@ -1,0 +1,402 @@
+"""A session: what several calls have in common."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from carboy._carboy import CookieJar, HttpClient
+from carboy.http.authentication import AuthTypes, native_authentication, netrc_authentication
+from carboy.http.cookies import Cookies
+from carboy.http.headers import Headers, HeaderTypes
+from carboy.http.request import (
+    ContentTypes,
+    DataTypes,
+    ParamsTypes,
+    Request,
+    encode_body,
+    with_params,
+)
+from carboy.http.response import Response
+from carboy.http.settings import Limits, Retries, Timeout, TimeoutTypes, timeout_of
+from carboy.http.timeline import begin_call
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from carboy._carboy import HttpAuthentication, Promise
+    from carboy.http.multipart import FilesTypes
+
+#: ``verify=``: the platform's roots, nobody's, those of a PEM file, or those of a context.
+VerifyTypes = bool | str | Path | ssl.SSLContext
+#: ``cert=``: a PEM file with certificate and key, or one for each.
+CertTypes = str | Path | tuple[str | Path, str | Path]
+#: ``proxy=``: one for all, or one for ``http`` and one for ``https``.
+ProxyTypes = str | Mapping[str, str]
+
+_OWN_FOLDER = str(Path(__file__).parent)
+
+
+class _Default:
+    """Says that an argument was not given."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT = _Default()
+
+
+class Session:
+    """Calls with a base URL, headers, cookies, limits and connections in common.
+
+    It may be made anywhere, once, and be used from every thread and event loop: each loop has
+    connections of its own. It needs no closing; ``close`` lets go of connections earlier.
+
+    Args:
+        base_url: What relative URLs are appended to.
+        headers: Sent with each call.
+        params: Added to each URL.
+        cookies: Sent with each call.
+        auth: Name and password, or one of the ``…Auth`` classes.
+        timeout: See ``Timeout``.
+        retries: See ``Retries``; a number is that of further attempts.
+        limits: See ``Limits``.
+        allow_redirects: Whether redirects are followed.
+        max_redirects: How many of them.
+        verify: Whom to trust: ``True`` for the platform's authorities, a PEM file, an
+            ``ssl.SSLContext`` (its authorities), ``False`` for everybody.
+        cert: The client's own certificate: a PEM file, or a pair of certificate and key.
+        proxy: A proxy's URL (``http``, ``https``, ``socks5``, ``socks5h``) or one by scheme.
+        no_proxy: Hosts that need no proxy, separated by commas.
+        trust_env: Whether proxies and ``.netrc`` are taken from the environment.
+        http_versions: ``negotiated``, ``1.1`` or ``2``.
+        uds: The path of a Unix socket that takes all calls.
+        hooks: Functions that are called with each ``request`` before it is sent, and with each
+            ``response``.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str = "",
+        headers: HeaderTypes | None = None,
+        params: ParamsTypes | None = None,
+        cookies: Mapping[str, str] | None = None,
+        auth: AuthTypes | None = None,
+        timeout: TimeoutTypes | _Default = DEFAULT,
+        retries: Retries | int = 0,
+        limits: Limits | None = None,
+        allow_redirects: bool = True,
+        max_redirects: int = 20,
+        verify: VerifyTypes = True,
+        cert: CertTypes | None = None,
+        proxy: ProxyTypes | None = None,
+        no_proxy: str = "",
+        trust_env: bool = True,
+        http_versions: str = "negotiated",
+        uds: str | None = None,
+        hooks: Mapping[str, Iterable[Callable[[Any], Any]]] | None = None,
+    ) -> None:
+        self.base_url = base_url
+        self.headers = Headers(headers)
+        self.params = params
+        self.cookies = Cookies()
+        self.cookies.update(cookies or {})
+        self.auth = auth
+        self.timeout = (
+            Timeout() if isinstance(timeout, _Default) else timeout_of(timeout, Timeout())
+        )
+        self.retries = _retries(retries)
+        self.limits = limits or Limits()
+        self.allow_redirects = allow_redirects
+        self.max_redirects = max_redirects
+        self.verify = verify
+        self.cert = cert
+        self.trust_env = trust_env
+        self.hooks = {name: list(functions) for name, functions in (hooks or {}).items()}
+        unknown = set(self.hooks) - {"request", "response"}
+        if unknown:
+            raise ValueError(f"there are hooks 'request' and 'response', and not {sorted(unknown)}")
+        self._proxy = proxy
+        self._no_proxy = no_proxy
+        self._http_versions = http_versions
+        self._uds = uds
+        self._client: HttpClient | None = None
+        self._closed = False
+        #: Whether cookies are kept from one call to the next.
+        self._keeps_cookies = True
+
+    @property
+    def _native(self) -> HttpClient:
+        # Made when first needed: reading certificates takes a while.
+        if self._client is None:
+            self._client = HttpClient(
+                connections=self.limits.connections,
+                connections_per_host=self.limits.connections_per_host,
+                idle_timeout=self.limits.idle_timeout,
+                content_bytes=self.limits.content_bytes,
+                http_versions=self._http_versions,
+                identity=_identity(self.cert),
+                proxies=self._proxies(),
+                **_trust(self.verify),
+            )
+            if self._closed:
+                self._client.close()
+        return self._client
+
+    def _proxies(self) -> tuple[str | None, str | None, str] | None:
+        if self._proxy is None:
+            return None if self.trust_env else (None, None, "")
+        if isinstance(self._proxy, str):
+            return (self._proxy, self._proxy, self._no_proxy)
+        known = {name.removesuffix("://"): url for name, url in self._proxy.items()}
+        fallback = known.get("all")
+        return (known.get("http", fallback), known.get("https", fallback), self._no_proxy)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: ParamsTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: Mapping[str, str] | None = None,
+        content: ContentTypes | None = None,
+        data: DataTypes | None = None,
+        files: FilesTypes | None = None,
+        json: Any = None,
+        auth: AuthTypes | None = None,
+        timeout: TimeoutTypes | _Default = DEFAULT,
+        allow_redirects: bool | None = None,
+        retries: Retries | int | None = None,
+        stream: bool = False,
+    ) -> Promise[Response]:
+        """Begin a call, and return the promise of its response.
+
+        Args:
+            method: The method.
+            url: The URL, relative to ``base_url`` if there is one.
+            params: Added to the URL's query.
+            headers: Sent, instead of those of the session with the same names.
+            cookies: Sent with this call only.
+            content: What to send: bytes, text, a file, an iterable or an async iterable.
+            data: A form's fields; or as ``content``.
+            files: A form's files: by name, or pairs of names and files.
+            json: Sent as JSON.
+            auth: Who makes the call.
+            timeout: See ``Timeout``; a number of seconds is for the whole call, ``None`` for no
+                limit at all.
+            allow_redirects: Whether redirects are followed.
+            retries: When the call is made again.
+            stream: Whether the content is read later, piece by piece; use the response in
+                ``with`` or ``async with``.
+
+        Raises:
+            TypeError: If the arguments contradict each other.
+            ValueError: If something can't be sent.
+        """
+        method = method.upper()
+        url = with_params(self._absolute(url), self.params)
+        url = with_params(url, params)
+        pairs = self.headers.multi_items()
+        if headers is not None:
+            own = Headers(headers)
+            pairs = [pair for pair in pairs if pair[0] not in own] + own.multi_items()
+        body = encode_body(pairs, content, data, files, json)
+        cookie_pairs = self.cookies.own | dict(cookies or {})
+        if cookie_pairs:
+            pairs.append(("Cookie", "; ".join(f"{k}={v}" for k, v in cookie_pairs.items())))
+        request = Request(method, url, pairs)
+        request.call = begin_call(method, url)
+        if stream:
+            request.place = _caller()
+        for hook in self.hooks.get("request", ()):
+            hook(request)
+            pairs = request.headers.multi_items()
+        redirects = None
+        if self.allow_redirects if allow_redirects is None else allow_redirects:
+            redirects = self.max_redirects
+        limits = self.timeout
+        if not isinstance(timeout, _Default):
+            limits = timeout_of(timeout, self.timeout)
+        again = self.retries if retries is None else _retries(retries)
+        promise: Promise[Response] = self._native.send(
+            request,
+            Response,
+            method,
+            url,
+            pairs,
+            body,
+            limits.as_tuple(),
+            redirects,
+            self._authentication(auth, url, pairs),
+            again.as_tuple() if again.attempts else None,
+            self.cookies.jar if self._keeps_cookies else CookieJar(),
+            None if self._uds is None else f"unix:{self._uds}",
+            is_plain=False,
+            is_streamed=stream,
+        )
+        for hook in self.hooks.get("response", ()):
+            promise = promise.tap(hook)
+        return promise
+
+    def _absolute(self, url: str) -> str:
+        if not isinstance(url, str):
+            url = str(url)
+        if not self.base_url or "://" in url.partition("?")[0]:
+            return url
+        return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}" if url else self.base_url
+
+    def _authentication(
+        self, auth: AuthTypes | None, url: str, pairs: list[tuple[str, str]]
+    ) -> HttpAuthentication | None:
+        chosen = self.auth if auth is None else auth
+        if chosen is not None:
+            return native_authentication(chosen)
+        has_own = "@" in url.partition("://")[2].partition("/")[0] or any(
+            name.lower() == "authorization" for name, _ in pairs
+        )
+        return netrc_authentication(url) if self.trust_env and not has_own else None
+
+    def get(self, url: str, **options: Any) -> Promise[Response]:
+        """Begin a GET; see ``request``."""
+        return self.request("GET", url, **options)
+
+    def head(self, url: str, **options: Any) -> Promise[Response]:
+        """Begin a HEAD; see ``request``."""
+        return self.request("HEAD", url, **options)
+
+    def options(self, url: str, **options: Any) -> Promise[Response]:
+        """Begin an OPTIONS; see ``request``."""
+        return self.request("OPTIONS", url, **options)
+
+    def post(self, url: str, **options: Any) -> Promise[Response]:
+        """Begin a POST; see ``request``."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: str, **options: Any) -> Promise[Response]:
+        """Begin a PUT; see ``request``."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str, **options: Any) -> Promise[Response]:
+        """Begin a PATCH; see ``request``."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: str, **options: Any) -> Promise[Response]:
+        """Begin a DELETE; see ``request``."""
+        return self.request("DELETE", url, **options)
+
+    def stream(self, method: str, url: str, **options: Any) -> StreamedCall:
+        """Begin a call whose content is read piece by piece, for ``with`` or ``async with``."""
+        return StreamedCall(self.request(method, url, stream=True, **options))
+
+    def statistics(self) -> Promise[tuple[int, int, int]]:
+        """Return the promise of three numbers: connections, idle ones, and calls that wait.
+
+        They are those of the event loop that is used here.
+        """
+        return self._native.statistics()
+
+    def close(self) -> None:
+        """Close what is idle. Later calls fail."""
+        self._closed = True
+        if self._client is not None:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class StreamedCall:
+    """A call whose response is used in ``with`` or ``async with``."""
+
+    def __init__(self, promise: Promise[Response]) -> None:
+        self._promise = promise
+        self._response: Response | None = None
+
+    def __enter__(self) -> Response:
+        self._response = self._promise.result()
+        return self._response
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            self._response.close()
+
+    async def __aenter__(self) -> Response:
+        self._response = await self._promise
+        return self._response
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            self._response.close()
+
+
+def _retries(value: Retries | int) -> Retries:
+    return value if isinstance(value, Retries) else Retries(attempts=value)
+
+
+def _caller() -> str | None:
+    """Say which line of the application is running: ``views.py:41``."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _trust(verify: VerifyTypes) -> dict[str, Any]:
+    if verify is True:
+        return {"trust": "platform"}
+    if verify is False:
+        return {"trust": "everybody"}
+    if isinstance(verify, ssl.SSLContext):
+        if verify.verify_mode == ssl.CERT_NONE:
+            return {"trust": "everybody"}
+        found = verify.get_ca_certs(binary_form=True)
+        pem = "".join(ssl.DER_cert_to_PEM_cert(one) for one in found).encode()
+        if not pem:
+            return {"trust": "platform"}
+        kind = "authorities" if verify.check_hostname else "any-name"
+        return {"trust": kind, "authorities": pem}
+    return {"trust": "authorities", "authorities": Path(verify).read_bytes()}
+
+
+def _identity(cert: CertTypes | None) -> tuple[bytes, bytes] | None:
+    if cert is None:
+        return None
+    chain, key = cert if isinstance(cert, tuple) else (cert, cert)
+    return (Path(chain).read_bytes(), Path(key).read_bytes())

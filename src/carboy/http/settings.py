@@ -1,0 +1,108 @@
+"""How long a call may take, how often it is made again, how many connections there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """How many seconds each part of a call may take; ``None`` is for ever.
+
+    A single number as ``timeout=`` is the limit of the whole call; the other limits stay.
+
+    Attributes:
+        connect: Name look-up, TCP, proxy and TLS together.
+        read: From the end of the request to the end of the response's head, and from one piece
+            of content to the next.
+        write: From one piece of the request that the server takes to the next.
+        pool: The wait for a connection while all are in use.
+        total: The whole call with its redirects and retries, and its content unless that is
+            streamed.
+    """
+
+    connect: float | None = 3.0
+    read: float | None = 10.0
+    write: float | None = 10.0
+    pool: float | None = 3.0
+    total: float | None = 30.0
+
+    def as_tuple(
+        self,
+    ) -> tuple[float | None, float | None, float | None, float | None, float | None]:
+        """Return the five limits in the order of the attributes."""
+        return (self.connect, self.read, self.write, self.pool, self.total)
+
+
+#: ``timeout=``: a number is for the whole call, a pair for connecting and reading.
+TimeoutTypes = Timeout | float | tuple[float | None, float | None] | None
+
+
+def timeout_of(value: TimeoutTypes, default: Timeout) -> Timeout:
+    """Return the limits that a ``timeout=`` means.
+
+    Args:
+        value: Limits; a number of seconds for the whole call; a pair for connecting and for
+            reading, as in requests; ``None`` for no limit at all.
+        default: What else is limited.
+    """
+    if isinstance(value, Timeout):
+        return value
+    if value is None:
+        return Timeout(None, None, None, None, None)
+    if isinstance(value, tuple):
+        connect, read = value
+        return Timeout(connect, read, default.write, default.pool, None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"timeout is to be a number of seconds or a Timeout, not {value!r}")
+    if value <= 0:
+        raise ValueError(f"timeout is to be more than 0 seconds, not {value}")
+    # A longer time for the whole call is meant for a slow service: it may think as long.
+    read = default.read if default.read is None else max(default.read, value)
+    return Timeout(default.connect, read, default.write, default.pool, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """When a call is made again.
+
+    Without being asked for, a call is repeated only on a connection that the server had closed
+    before: if nothing of the request was sent, or if its method is idempotent.
+
+    Attributes:
+        attempts: Further attempts after the first one.
+        statuses: Statuses that are worth another attempt.
+        backoff: Seconds to wait at most before the first further attempt; doubled for each.
+            The actual wait is anywhere between nothing and that.
+        longest_wait: The longest wait in seconds. A server that asks for a longer one by
+            ``Retry-After`` is not asked again.
+        any_method: Whether methods that are not idempotent (POST, PATCH) are repeated too.
+    """
+
+    attempts: int = 2
+    statuses: tuple[int, ...] = (429, 502, 503, 504)
+    backoff: float = 0.1
+    longest_wait: float = 10.0
+    any_method: bool = False
+
+    def as_tuple(self) -> tuple[int, list[int], float, float, bool]:
+        """Return the values in the order of the attributes."""
+        statuses = list(self.statuses)
+        return (self.attempts, statuses, self.backoff, self.longest_wait, self.any_method)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many connections a session has per event loop, and how large a response may be.
+
+    Attributes:
+        connections: Connections in all.
+        connections_per_host: Connections to one host.
+        idle_timeout: How many seconds an unused connection is kept.
+        content_bytes: The largest content, after decoding, that is kept in memory.
+    """
+
+    connections: int = 500
+    connections_per_host: int = 100
+    idle_timeout: float = 15.0
+    content_bytes: int = 256 * 1024 * 1024

@@ -1,0 +1,111 @@
+"""What calls a request has made, and when: for a look at what waits for what."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from carboy.http.response import Response
+
+#: Calls of what is not in a Flask context, by ``contextvars.Context``.
+_calls: ContextVar[list[Call] | None] = ContextVar("carboy_http_calls", default=None)
+#: Calls of requests, by Flask's context.
+_calls_of_requests: weakref.WeakKeyDictionary[Any, list[Call]] = weakref.WeakKeyDictionary()
+
+
+class Call:
+    """A call, from its start.
+
+    Times are seconds of ``time.perf_counter()``.
+
+    Attributes:
+        method: The method.
+        url: The URL.
+        began: When it began.
+        ended: When it ended; ``None`` while it goes on.
+        status_code: The status of its response, if there is one.
+        error: What it raised, if it has failed.
+        timings: ``Response.timings``, empty without a response.
+    """
+
+    __slots__ = ("began", "ended", "error", "method", "status_code", "timings", "url")
+
+    def __init__(self, method: str, url: str) -> None:
+        self.method = method
+        self.url = url
+        self.began = time.perf_counter()
+        self.ended: float | None = None
+        self.status_code: int | None = None
+        self.error: BaseException | None = None
+        self.timings: dict[str, float | None] = {}
+
+    def end(self, response: Response | None = None, error: BaseException | None = None) -> None:
+        """Note how it ended. Only the first time counts."""
+        if self.ended is not None:
+            return
+        self.ended = time.perf_counter()
+        self.error = error
+        if response is not None:
+            self.status_code = response.status_code
+            self.timings = response.timings
+
+    @property
+    def phases(self) -> list[tuple[str, float, float]]:
+        """Name, begin and end of each phase that happened, in their order."""
+        phases = []
+        at = self.began + (self.timings.get("start") or 0.0)
+        for name in ("pool", "resolve", "connect", "tls", "head", "content"):
+            seconds = self.timings.get(name)
+            if seconds is not None:
+                phases.append((name, at, at + seconds))
+                at += seconds
+        return phases
+
+    def __repr__(self) -> str:
+        end = "pending" if self.ended is None else f"{(self.ended - self.began) * 1000:.1f} ms"
+        return f"<Call {self.method} {self.url} {self.status_code or self.error or ''} {end}>"
+
+
+def timeline() -> list[Call]:
+    """Return the calls of this request so far, in the order of their start.
+
+    They are kept while ``app.debug`` is on, or with ``CARBOY_HTTP_TIMELINE=1`` in the
+    environment; then also those of code that serves no request, by its context.
+    """
+    context = _flask_context()
+    calls = _calls.get() if context is None else _calls_of_requests.get(context)
+    return list(calls or [])
+
+
+def begin_call(method: str, url: str) -> Call | None:
+    """Note the start of a call, if calls are kept."""
+    context = _flask_context()
+    if not _is_kept(context):
+        return None
+    call = Call(method, url)
+    if context is not None:
+        _calls_of_requests.setdefault(context, []).append(call)
+        return call
+    calls = _calls.get()
+    if calls is None:
+        calls = []
+        _calls.set(calls)
+    calls.append(call)
+    return call
+
+
+def _flask_context() -> Any:
+    # Who does not use Flask shall not have to import it.
+    module = sys.modules.get("flask.globals")
+    return None if module is None else module._cv_app.get(None)
+
+
+def _is_kept(context: Any) -> bool:
+    if context is not None and context.app.debug:
+        return True
+    return os.environ.get("CARBOY_HTTP_TIMELINE", "") not in {"", "0"}
