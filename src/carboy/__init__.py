@@ -2,15 +2,20 @@
 
 from carboy._carboy import Promise
 from carboy.event_loop import EventLoop, new_event_loop, run
+from carboy.scope import ClientDisconnected, DeadlineExceeded, deadline, remaining_seconds
 from carboy.server import Limits, Server, ServerConfig, serve
 
 __all__ = [
+    "ClientDisconnected",
+    "DeadlineExceeded",
     "EventLoop",
     "Limits",
     "Promise",
     "Server",
     "ServerConfig",
+    "deadline",
     "new_event_loop",
+    "remaining_seconds",
     "run",
     "serve",
 ]

@@ -1,7 +1,7 @@
 # The native half of carboy, built from crates/carboy-python. `make check` compares the two.
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import Context
 from socket import socket
 from ssl import SSLContext
@@ -22,6 +22,8 @@ from _typeshed import FileDescriptorLike, OptExcInfo, WriteableBuffer
 from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 from typing_extensions import disjoint_base
 
+from carboy.promise import Fulfilled, Rejected
+
 __all__ = [
     "AppContextBase",
     "ContentStream",
@@ -38,6 +40,7 @@ __all__ = [
     "Promise",
     "PromiseAwaiter",
     "PromiseResolver",
+    "PromiseScope",
     "RequestContextBase",
     "ResponseData",
     "Slot",
@@ -49,6 +52,7 @@ __all__ = [
     "add_home_loop",
     "await_on_loop",
     "awaits",
+    "holds_promises",
     "raise_descriptor_limit",
     "remove_home_loop",
 ]
@@ -56,6 +60,11 @@ __all__ = [
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _T_co = TypeVar("_T_co", covariant=True)
+_K = TypeVar("_K")
+_T1 = TypeVar("_T1")
+_T2 = TypeVar("_T2")
+_T3 = TypeVar("_T3")
+_T4 = TypeVar("_T4")
 _U = TypeVar("_U")
 _V = TypeVar("_V")
 _E = TypeVar("_E", bound=BaseException)
@@ -283,6 +292,107 @@ class Promise(Generic[_T_co]):
     def finally_(self, function: Callable[[], object], /) -> Promise[_T_co]: ...
     def tap(self, function: Callable[[_T_co], object], /) -> Promise[_T_co]: ...
     def or_else(self, value: _V, /) -> Promise[_T_co | _V]: ...
+    @overload
+    def timeout(self, seconds: float) -> Promise[_T_co]: ...
+    @overload
+    def timeout(self, seconds: float, default: _V) -> Promise[_T_co | _V]: ...
+    def shield(self) -> Promise[_T_co]: ...
+    def detach(self, name: str) -> Promise[_T_co]: ...
+    # A mapping is an iterable too, of its keys, which are never awaitables here.
+    @overload
+    @staticmethod
+    def all(  # type: ignore[overload-overlap]
+        promises: Mapping[_K, Awaitable[_T]], /
+    ) -> Promise[dict[_K, _T]]: ...
+    @overload
+    @staticmethod
+    def all(first: Awaitable[_T1], /) -> Promise[tuple[_T1]]: ...
+    @overload
+    @staticmethod
+    def all(promises: Iterable[Awaitable[_T]], /) -> Promise[list[_T]]: ...
+    @overload
+    @staticmethod
+    def all(first: Awaitable[_T1], second: Awaitable[_T2], /) -> Promise[tuple[_T1, _T2]]: ...
+    @overload
+    @staticmethod
+    def all(
+        first: Awaitable[_T1], second: Awaitable[_T2], third: Awaitable[_T3], /
+    ) -> Promise[tuple[_T1, _T2, _T3]]: ...
+    @overload
+    @staticmethod
+    def all(
+        first: Awaitable[_T1],
+        second: Awaitable[_T2],
+        third: Awaitable[_T3],
+        fourth: Awaitable[_T4],
+        /,
+    ) -> Promise[tuple[_T1, _T2, _T3, _T4]]: ...
+    @overload
+    @staticmethod
+    def all(*promises: Any) -> Promise[tuple[Any, ...]]: ...
+    @overload
+    @staticmethod
+    def all_settled(  # type: ignore[overload-overlap]
+        promises: Mapping[_K, Awaitable[_T]], /
+    ) -> Promise[dict[_K, Fulfilled[_T] | Rejected]]: ...
+    @overload
+    @staticmethod
+    def all_settled(first: Awaitable[_T], /) -> Promise[tuple[Fulfilled[_T] | Rejected]]: ...
+    @overload
+    @staticmethod
+    def all_settled(
+        promises: Iterable[Awaitable[_T]], /
+    ) -> Promise[list[Fulfilled[_T] | Rejected]]: ...
+    @overload
+    @staticmethod
+    def all_settled(
+        *promises: Awaitable[_T],
+    ) -> Promise[tuple[Fulfilled[_T] | Rejected, ...]]: ...
+    @overload
+    @staticmethod
+    def any(promises: Mapping[Any, Awaitable[_T]], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def any(first: Awaitable[_T], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def any(promises: Iterable[Awaitable[_T]], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def any(*promises: Awaitable[_T]) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def race(promises: Mapping[Any, Awaitable[_T]], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def race(first: Awaitable[_T], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def race(promises: Iterable[Awaitable[_T]], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def race(*promises: Awaitable[_T]) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def map(
+        items: Iterable[_V],
+        function: Callable[[_V], Awaitable[_T]],
+        concurrency: int | None = None,
+    ) -> Promise[list[_T]]: ...
+    @overload
+    @staticmethod
+    def map(
+        items: Iterable[_V], function: Callable[[_V], _T], concurrency: int | None = None
+    ) -> Promise[list[_T]]: ...
+    @overload
+    @staticmethod
+    def call(
+        function: Callable[..., Awaitable[_T]], /, *arguments: Any, **keywords: Any
+    ) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def call(function: Callable[..., _T], /, *arguments: Any, **keywords: Any) -> Promise[_T]: ...
+    def __getitem__(self, key: Any, /) -> Promise[Any]: ...
     def result(self, timeout: float | None = None) -> _T_co: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
     def done(self) -> bool: ...
@@ -315,6 +425,16 @@ class PromiseAwaiter:
     ) -> None: ...
     def remove_done_callback(self, fn: Callable[[Self], object]) -> int: ...
     def cancel(self, msg: object = None) -> bool: ...
+
+@final
+class PromiseScope:
+    def __new__(cls, parent: PromiseScope | None = None) -> Self: ...
+    def end(self, error: BaseException | None = None) -> None: ...
+    def end_after(self, seconds: float, error: BaseException) -> None: ...
+    def unfinished(self) -> int: ...
+    def is_open(self) -> bool: ...
+
+def holds_promises(value: object) -> bool: ...
 
 @final
 class PromiseResolver:
@@ -473,7 +593,7 @@ class RequestContextBase:
 @final
 class Exchange:
     def begin(self) -> Awaitable[Any]: ...
-    def finish(self, value: object) -> None: ...
+    def finish(self, value: object) -> Promise[Any] | None: ...
     def fail(self, error: BaseException) -> None: ...
 
 @final

@@ -32,7 +32,7 @@ async def serve_on_loop(exchange: Exchange) -> None:
     """Serve a request whose view is a coroutine and on whose way nothing is sync."""
     try:
         value = await exchange.begin()
+        while (promise := exchange.finish(value)) is not None:
+            value = await promise
     except BaseException as error:  # noqa: BLE001 - As in deliver().
         exchange.fail(error)
-    else:
-        exchange.finish(value)

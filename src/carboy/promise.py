@@ -5,17 +5,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from carboy._carboy import Promise, holds_promises
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Iterable
     from types import CodeType
 
     from carboy._carboy import PromiseResolver
+
+__all__ = ["Fulfilled", "Promise", "Rejected"]
+
+T_co = TypeVar("T_co", covariant=True)
 
 #: Frames of code in here are passed over when it is said where a promise was made.
 OWN_FOLDER = os.path.dirname(__file__) + os.sep
@@ -26,6 +34,81 @@ owners_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
 )
 
 _logger = logging.getLogger("carboy")
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfilled(Generic[T_co]):
+    """The outcome of a promise that has a value."""
+
+    value: T_co
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The outcome of a promise that has failed, or was cancelled."""
+
+    error: BaseException
+
+
+def call_with_values(
+    function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> Promise[Any]:
+    """Call a function with the values of the promises among its arguments."""
+    dependencies = [
+        value for value in (*arguments, *keywords.values()) if isinstance(value, Promise)
+    ]
+    if not dependencies:
+        try:
+            return Promise.resolve(function(*arguments, **keywords))
+        except Exception as error:  # noqa: BLE001 - It becomes the promise's.
+            return Promise.reject(error)
+
+    def call(values: list[Any]) -> Any:
+        left = iter(values)
+
+        def value_of(argument: Any) -> Any:
+            return next(left) if isinstance(argument, Promise) else argument
+
+        positional = [value_of(argument) for argument in arguments]
+        named = {name: value_of(argument) for name, argument in keywords.items()}
+        return function(*positional, **named)
+
+    return Promise.all(dependencies).then(call)
+
+
+def map_items(
+    items: Iterable[Any], function: Callable[[Any], Any], concurrency: int | None
+) -> Promise[list[Any]]:
+    """Call a function for each item, and wait for so many results at a time."""
+    if concurrency is None:
+        return Promise.all([Promise.call(function, item) for item in items])
+    if concurrency < 1:
+        raise ValueError(f"concurrency={concurrency} would never begin: it is to be 1 at least")
+    left = enumerate(items)
+    results: dict[int, Any] = {}
+
+    def next_of_lane(_: object = None) -> Promise[Any] | None:
+        for index, item in left:
+            store = functools.partial(results.__setitem__, index)
+            return Promise.call(function, item).then(store).then(next_of_lane)
+        return None
+
+    lanes = [Promise.call(next_of_lane) for _ in range(concurrency)]
+    return Promise.all(lanes).then(lambda _: [results[index] for index in range(len(results))])
+
+
+def promise_of_all_within(value: Any) -> Promise[Any]:
+    """Return the promise of a value, with the promises in its dicts, lists and tuples fulfilled."""
+    if isinstance(value, Promise):
+        return value
+    if isinstance(value, dict):
+        pending = {key: item for key, item in value.items() if holds_promises(item)}
+        of_items = Promise.all({key: promise_of_all_within(item) for key, item in pending.items()})
+        return of_items.then(lambda items: {**value, **items})
+    if not holds_promises(value):
+        return Promise.resolve(value)
+    make = type(value)
+    return Promise.all([promise_of_all_within(item) for item in value]).then(make)
 
 
 async def settle(awaitable: Awaitable[Any], resolver: PromiseResolver) -> None:
@@ -51,6 +134,12 @@ def describe_place(code: CodeType, instruction: int) -> str:
         if start <= instruction < end and number is not None:
             line = number
     return f"{code.co_filename}:{line} in {code.co_qualname}"
+
+
+def report_detached(name: str, error: BaseException, description: str) -> None:
+    """Log that detached work has failed."""
+    if isinstance(error, Exception):
+        _logger.error("%s failed (%s)", name, description, exc_info=error)
 
 
 def report_unhandled(error: BaseException, description: str) -> None:

@@ -5,15 +5,13 @@
 //! had anybody interested is left alone: it was started, and runs.
 
 use std::cell::RefCell;
-use std::sync::Weak;
 
-use crate::promise::Shared;
-use crate::{Host, Promise};
+use crate::{Host, Promise, WeakPromise};
 
 /// The wish to know a promise's outcome. Dropping the last one cancels the promise.
 ///
 /// It does not keep the promise alive: that is up to who will settle it.
-pub struct Interest<H: Host>(Weak<Shared<H>>);
+pub struct Interest<H: Host>(WeakPromise<H>);
 
 impl<H: Host> Interest<H> {
     pub(crate) fn new(promise: &Promise<H>) -> Self {
@@ -22,7 +20,7 @@ impl<H: Host> Interest<H> {
 
     /// The promise, if it still exists.
     pub fn promise(&self) -> Option<Promise<H>> {
-        Promise::upgrade(&self.0)
+        self.0.upgrade()
     }
 }
 

@@ -26,5 +26,5 @@ pub use combinators::{Rule, gather};
 pub use host::Host;
 pub use interest::Interest;
 pub use job_queue::{JobQueue, Turn};
-pub use promise::{CancelHook, Promise, Resolver};
+pub use promise::{CancelHook, Promise, Resolver, WeakPromise};
 pub use reaction::{Job, Outcome, Reaction};

@@ -22,7 +22,7 @@ pub type CancelHook = Box<dyn FnOnce() + Send>;
 /// An outcome to come. Clones are the same promise.
 pub struct Promise<H: Host>(Arc<Shared<H>>);
 
-pub(crate) struct Shared<H: Host> {
+struct Shared<H: Host> {
     home: H::Home,
     origin: H::Origin,
     state: Mutex<State<H>>,
@@ -101,12 +101,9 @@ impl<H: Host> Promise<H> {
         }))
     }
 
-    pub(crate) fn downgrade(&self) -> Weak<Shared<H>> {
-        Arc::downgrade(&self.0)
-    }
-
-    pub(crate) fn upgrade(shared: &Weak<Shared<H>>) -> Option<Self> {
-        shared.upgrade().map(Self)
+    /// A reference that does not keep it alive.
+    pub fn downgrade(&self) -> WeakPromise<H> {
+        WeakPromise(Arc::downgrade(&self.0))
     }
 
     fn state(&self) -> MutexGuard<'_, State<H>> {
@@ -307,6 +304,26 @@ impl<H: Host> Promise<H> {
         // Now the interest in the sources is lost.
         drop(unneeded);
         true
+    }
+}
+
+/// A promise that others keep alive.
+pub struct WeakPromise<H: Host>(Weak<Shared<H>>);
+
+impl<H: Host> WeakPromise<H> {
+    /// The promise, if it still exists.
+    pub fn upgrade(&self) -> Option<Promise<H>> {
+        self.0.upgrade().map(Promise)
+    }
+
+    /// Whether it still exists and is not settled.
+    pub fn is_pending(&self) -> bool {
+        self.upgrade().is_some_and(|promise| !promise.is_settled())
+    }
+
+    /// Whether it is this one.
+    pub fn is(&self, promise: &Promise<H>) -> bool {
+        self.0.as_ptr() == Arc::as_ptr(&promise.0)
     }
 }
 

@@ -31,7 +31,7 @@ mod carboy_module {
     #[pymodule_export]
     use super::flask::{AppContextBase, Exchange, RequestContextBase};
     #[pymodule_export]
-    use super::promise::{Promise, PromiseAwaiter, PromiseResolver};
+    use super::promise::{Promise, PromiseAwaiter, PromiseResolver, PromiseScope, holds_promises};
     #[pymodule_export]
     use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};
     #[pymodule_export]

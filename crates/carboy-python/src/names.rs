@@ -78,6 +78,19 @@ imported! {
     report_unhandled = "carboy.promise" . "report_unhandled";
     /// Who runs handlers on which event loop, as long as that exists.
     owners_of_loops = "carboy.promise" . "owners_of_loops";
+    deadline_scope = "carboy.scope" . "deadline_scope";
+    deadline_at = "carboy.scope" . "deadline_at";
+    deadline_exceeded = "carboy.scope" . "DeadlineExceeded";
+    find_request_scope = "carboy.scope" . "find_request_scope";
+    scope_of_request = "carboy.scope" . "scope_of_request";
+    fulfilled = "carboy.promise" . "Fulfilled";
+    rejected = "carboy.promise" . "Rejected";
+    call_with_values = "carboy.promise" . "call_with_values";
+    map_items = "carboy.promise" . "map_items";
+    promise_of_all_within = "carboy.promise" . "promise_of_all_within";
+    report_detached = "carboy.promise" . "report_detached";
+    exception_group = "builtins" . "BaseExceptionGroup";
+    item_getter = "operator" . "itemgetter";
     own_folder = "carboy.promise" . "OWN_FOLDER";
     background_loop = "carboy.background_loop" . "shared_background_loop";
 }

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import types
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
-from carboy._carboy import await_on_loop
+from carboy._carboy import await_on_loop, holds_promises
 from carboy.flask.async_iteration import BridgedIterator
+from carboy.flask.pipeline import handle_user_exception
+from carboy.promise import promise_of_all_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -42,6 +45,8 @@ def async_to_sync(_self: Flask, func: Callable[..., Coroutine[Any, Any, T]]) -> 
 
 def make_response(self: Flask, rv: Any) -> Response:
     """As ``Flask.make_response``, for awaitables and async iterators too."""
+    if holds_promises(rv):
+        rv = _result(self, rv, sys._getframe(1).f_code)
     while _is_awaitable(rv):
         rv = await_on_loop(rv)
     if isinstance(rv, AsyncIterable):
@@ -53,6 +58,24 @@ def make_response(self: Flask, rv: Any) -> Response:
         if isinstance(body, AsyncIterable):
             rv = (BridgedIterator(body), *rv[1:])
     return _flask_make_response(self, rv)
+
+
+def _result(self: Flask, rv: Any, caller: types.CodeType) -> Any:
+    """Wait for the promises in a view's return value.
+
+    Their errors are those of the view, and are handled so. Who calls ``make_response``
+    in a view gets them raised.
+    """
+    try:
+        while holds_promises(rv):
+            rv = promise_of_all_within(rv).result()
+    except Exception as error:
+        if caller is not Flask.finalize_request.__code__:
+            raise
+        rv = handle_user_exception(self, error)
+        while holds_promises(rv):
+            rv = promise_of_all_within(rv).result()
+    return rv
 
 
 def _is_awaitable(value: object) -> bool:

@@ -115,6 +115,14 @@ def _handle_user_exception(app: Flask, context: RequestContext, error: BaseExcep
         return app.handle_user_exception(exception)
 
 
+def handle_user_exception(app: Flask, error: Exception) -> Any:
+    """Call ``Flask.handle_user_exception`` while ``error`` is being handled."""
+    if _PASSES_CONTEXT:
+        context: Any = flask_globals._cv_app.get()
+        return app.handle_user_exception(context, error)  # type: ignore[call-arg]
+    return app.handle_user_exception(error)
+
+
 def _handle_exception(app: Flask, context: RequestContext, error: Exception) -> Response:
     if _PASSES_CONTEXT:
         return app.handle_exception(context, error)  # type: ignore[call-arg, arg-type]

@@ -20,6 +20,7 @@ use super::{DispatchPlan, RequestContextBase, RequestSource, Route};
 use crate::event_loop::{NativeEventLoop, start_task};
 use crate::ffi::context;
 use crate::names;
+use crate::promise::{end_scope_of_request, promise_of_value};
 use crate::worker::{Pool, Slot, enter_again};
 use crate::wsgi::{Responder, StartResponse, close, deliver_complete, deliver_iterable, fail};
 
@@ -235,6 +236,7 @@ impl Exchange {
         if let Err(error) = contexts.pop(py, pushed) {
             error.write_unraisable(py, None);
         }
+        end_scope_of_request(py);
         Ok(true)
     }
 
@@ -270,6 +272,7 @@ impl Exchange {
                     let (_, mut responder) = start_response.get().take();
                     fail(py, &environ, error, &mut responder);
                 }
+                end_scope_of_request(py);
             }
             Some(Sink::Caller(slot)) => {
                 let rest = ("response", response).into_pyobject(py)?;
@@ -376,8 +379,11 @@ fn finish_on_worker(
         let (_, mut responder) = start_response.get().take();
         fail(py, environ, error, &mut responder);
     }
-    if is_entered && let Err(error) = context::exit(context) {
-        error.write_unraisable(py, None);
+    if is_entered {
+        end_scope_of_request(py);
+        if let Err(error) = context::exit(context) {
+            error.write_unraisable(py, None);
+        }
     }
 }
 
@@ -433,12 +439,21 @@ impl Exchange {
         }
     }
 
-    /// Answers with what the view returned.
-    fn finish(&self, py: Python<'_>, value: Bound<'_, PyAny>) {
+    /// Answers with what the view returned. If there are promises in it, returns the promise
+    /// of what it is to be called with again.
+    fn finish<'py>(
+        &self,
+        py: Python<'py>,
+        value: Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(promise) = promise_of_value(&value)? {
+            return Ok(Some(promise));
+        }
         if let Err(error) = self.try_to_finish(py, value) {
             // Not the view's failure, but it must not lose the request.
             self.finish_elsewhere(py, "unhandled", error.into_value(py).into_any());
         }
+        Ok(None)
     }
 
     /// Answers after an exception: Flask's error handling runs on a worker, because error

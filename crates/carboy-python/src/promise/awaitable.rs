@@ -13,6 +13,7 @@ use super::host::{Failure, PromiseHost, Value};
 use super::native_loop::native_loop;
 use super::object::Promise;
 use super::resolver::PromiseResolver;
+use super::scope;
 use crate::ffi::context;
 use crate::names;
 use crate::worker::post_to_loop;
@@ -82,6 +83,7 @@ fn adopt(
         None if !running.is_none() => running.clone(),
         None => native_loop(py)?.into_any(),
     };
+    scope::join_current(py, resolver.promise())?;
     let work = Arc::new(Work::default());
     let for_hook = Arc::clone(&work);
     let home = event_loop.clone().unbind();
@@ -91,15 +93,21 @@ fn adopt(
     let python_resolver = Bound::new(py, PromiseResolver::new(resolver))?;
     let coroutine = names::settle(py)?.call1((awaitable, python_resolver))?;
     if running.is(&event_loop) {
-        work.start(&event_loop, &coroutine, &context)?;
+        work.start(&event_loop, awaitable, &coroutine, &context)?;
     } else {
-        let (home, coroutine, context) = (
+        let (home, awaitable, coroutine, context) = (
             event_loop.clone().unbind(),
+            awaitable.clone().unbind(),
             coroutine.unbind(),
             context.unbind(),
         );
         let start = move |py: Python<'_>| {
-            let started = work.start(home.bind(py), coroutine.bind(py), context.bind(py));
+            let started = work.start(
+                home.bind(py),
+                awaitable.bind(py),
+                coroutine.bind(py),
+                context.bind(py),
+            );
             if let Err(error) = started {
                 error.write_unraisable(py, None);
             }
@@ -143,10 +151,19 @@ impl Work {
     fn start(
         &self,
         event_loop: &Bound<'_, PyAny>,
+        awaitable: &Bound<'_, PyAny>,
         coroutine: &Bound<'_, PyAny>,
         context: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = event_loop.py();
+        if self.is_cancelled.load(Ordering::Acquire) {
+            // What was never begun is told so; a coroutine would be warned about.
+            coroutine.call_method0(intern!(py, "close"))?;
+            if awaitable.call_method0(intern!(py, "close")).is_err() {
+                awaitable.call_method0(intern!(py, "cancel")).ok();
+            }
+            return Ok(());
+        }
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "context"), context)?;
         let task =

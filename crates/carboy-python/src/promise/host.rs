@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use carboy_promise::{Host, Job, Outcome, Resolver};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTraceback;
 
+use super::combinators::{Shape, assemble};
 use super::handler::Handler;
 use super::origin::Origin;
 use super::owner::Owner;
@@ -94,7 +95,7 @@ impl Host for PromiseHost {
     type Error = Failure;
     type Handler = Handler;
     type Home = Arc<Owner>;
-    type Shape = ();
+    type Shape = Shape;
     type Origin = Origin;
 
     fn enqueue(home: &Arc<Owner>, job: Job<Self>) {
@@ -113,9 +114,8 @@ impl Host for PromiseHost {
         handler.needs_home(outcome)
     }
 
-    fn assemble(resolver: &Resolver<Self>, _shape: (), _outcomes: Vec<Outcome<Self>>) {
-        let error = PyRuntimeError::new_err("nothing is combined yet");
-        Python::attach(|py| resolver.reject(Failure::new(py, error)));
+    fn assemble(resolver: &Resolver<Self>, shape: Shape, outcomes: Vec<Outcome<Self>>) {
+        assemble(resolver, shape, outcomes);
     }
 
     fn depends_anew(home: &Arc<Owner>) {

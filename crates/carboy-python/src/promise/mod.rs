@@ -34,10 +34,11 @@
 //!   `result()`. Settling never runs Python handlers by itself.
 //! * **The scope** is the request that the promise was made in (`scope.rs`): when it ends,
 //!   what is unfinished is cancelled. Outside of requests it is the process.
-//! * `remaining_seconds` (`deadline.rs`) says how long the work may take.
+//! * [`remaining`] says how long the work may take.
 
 mod awaitable;
 mod awaiter;
+mod combinators;
 mod handler;
 mod host;
 mod native_loop;
@@ -46,6 +47,8 @@ mod origin;
 mod owner;
 mod pending;
 mod resolver;
+mod scope;
+mod search;
 mod waiter;
 
 pub(crate) use awaiter::PromiseAwaiter;
@@ -62,3 +65,10 @@ pub(crate) use owner::Owner;
 )]
 pub(crate) use pending::PendingPromise;
 pub(crate) use resolver::PromiseResolver;
+pub(crate) use scope::{PromiseScope, end_current as end_scope_of_request};
+pub(crate) use search::{holds_promises, promise_of_value};
+#[allow(
+    unused_imports,
+    reason = "for native code that has something to promise"
+)]
+pub(crate) use waiter::remaining;

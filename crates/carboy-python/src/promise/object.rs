@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
-use carboy_promise::{Outcome, Reaction};
-use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use carboy_promise::{Outcome, Reaction, Resolver, Rule};
+use pyo3::exceptions::{PyAttributeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::awaitable::{is_awaitable, resolve};
 use super::awaiter::PromiseAwaiter;
+use super::combinators::combine;
 use super::handler::{Action, Handler};
-use super::host::{Core, Failure, Value, cancelled_error, into_result};
+use super::host::{Core, Failure, PromiseHost, Value, cancelled_error, into_result};
+use super::native_loop::call_later;
 use super::origin::Origin;
 use super::owner::Owner;
 use super::resolver::{PromiseResolver, checked_error};
-use super::waiter;
+use super::search::Counted;
+use super::{scope, waiter};
+use crate::names;
 
 /// A value that may not be there yet.
 ///
@@ -32,11 +36,15 @@ use super::waiter;
 #[pyclass(frozen, weakref, generic, module = "carboy")]
 pub(crate) struct Promise {
     core: Core,
+    _counted: Counted,
 }
 
 impl Promise {
     pub(super) fn new(core: Core) -> Self {
-        Self { core }
+        Self {
+            core,
+            _counted: Counted::new(),
+        }
     }
 
     pub(super) fn core(&self) -> &Core {
@@ -47,6 +55,15 @@ impl Promise {
         let (promise, handler) = Handler::new(py, &self.core, action, label)?;
         self.core.react(Reaction::Handler(handler));
         Ok(Self::new(promise))
+    }
+
+    /// A pending promise that is to follow this one.
+    #[expect(clippy::unused_self, reason = "it is made from this one")]
+    fn derive(&self, py: Python<'_>, label: &str) -> PyResult<(Core, Resolver<PromiseHost>)> {
+        Ok(Core::pending(
+            Owner::current(py)?,
+            Origin::here(py, Some(label)),
+        ))
     }
 
     /// The error for who takes the promise for its value.
@@ -67,6 +84,21 @@ fn checked_function(function: Bound<'_, PyAny>, method: &str) -> PyResult<Py<PyA
             "{method}() needs a function, not {}",
             function.get_type()
         )))
+    }
+}
+
+/// What a promise has when it took too long.
+enum TimeoutDefault {
+    /// Nothing: it fails.
+    Missing,
+    Given(Py<PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for TimeoutDefault {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self::Given(value.to_owned().unbind()))
     }
 }
 
@@ -242,6 +274,147 @@ impl Promise {
         }
     }
 
+    /// Return a promise that fails with ``TimeoutError`` if this one takes too long, or has a
+    /// default value then. What nobody else waits for is cancelled.
+    ///
+    /// Args:
+    ///     seconds: How long it may take from now.
+    ///     default: The value instead of the failure.
+    #[pyo3(signature = (seconds, default = TimeoutDefault::Missing))]
+    fn timeout(&self, py: Python<'_>, seconds: f64, default: TimeoutDefault) -> PyResult<Self> {
+        let delay = checked_timeout(seconds)?;
+        let (core, resolver) = self.derive(py, "timeout")?;
+        core.depend_on(&self.core);
+        self.core.react(Reaction::Follow(resolver.clone()));
+        let late = core.downgrade();
+        let origin = self.core.origin().describe(py);
+        let action = move |py: Python<'_>| {
+            if late.is_pending() {
+                resolver.settle(match default {
+                    TimeoutDefault::Given(value) => Outcome::Fulfilled(Value(value)),
+                    TimeoutDefault::Missing => {
+                        let message = format!("no result after {seconds} seconds ({origin})");
+                        let error = PyTimeoutError::new_err(message);
+                        Outcome::Rejected(Failure::new(py, error))
+                    }
+                });
+            }
+        };
+        let timer = call_later(py, delay, Box::new(action))?;
+        // It is dropped, and with it the timer ends, when the promise is settled.
+        core.on_cancel(Box::new(move || drop(timer)));
+        Ok(Self::new(core))
+    }
+
+    /// Return a promise with the same outcome, which may be cancelled without this one.
+    fn shield(&self, py: Python<'_>) -> PyResult<Self> {
+        let (core, resolver) = self.derive(py, "shield")?;
+        // The interest of somebody who never loses it.
+        std::mem::forget(self.core.interest());
+        self.core.react(Reaction::Follow(resolver));
+        Ok(Self::new(core))
+    }
+
+    /// Let the work go on after the request that it was begun in, and log if it fails.
+    ///
+    /// Args:
+    ///     name: What to call it in the log.
+    fn detach(slf: &Bound<'_, Self>, name: String) -> PyResult<Py<Self>> {
+        let py = slf.py();
+        let core = &slf.get().core;
+        let mut open = vec![core.clone()];
+        while let Some(promise) = open.pop() {
+            scope::leave(py, &promise)?;
+            open.extend(promise.sources());
+        }
+        let (watched, origin) = (core.downgrade(), core.origin().describe(py));
+        std::mem::forget(core.interest());
+        core.react(Reaction::Waiter(Box::new(move || {
+            if let Some(Outcome::Rejected(failure)) =
+                watched.upgrade().and_then(|promise| promise.outcome())
+            {
+                Python::attach(|py| {
+                    let reported = names::report_detached(py)
+                        .and_then(|report| report.call1((name, failure.error(py), origin)));
+                    if let Err(error) = reported {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            }
+        })));
+        Ok(slf.clone().unbind())
+    }
+
+    /// Return a promise of all values, which fails with the first error.
+    ///
+    /// ``all(a, b)`` gives a tuple, ``all([a, b])`` a list, ``all({"a": a})`` a dict. When it
+    /// fails or is cancelled, what nobody else waits for is cancelled.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn all(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::All, promises, "all").map(Self::new)
+    }
+
+    /// Return a promise of all outcomes, as ``Fulfilled(value)`` and ``Rejected(error)`` of
+    /// ``carboy.promise``. Arguments as for ``all``.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn all_settled(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::AllSettled, promises, "all_settled").map(Self::new)
+    }
+
+    /// Return a promise of the first value; if all fail, of an ``ExceptionGroup``. The others
+    /// are cancelled. Arguments as for ``all``.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn any(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::Any, promises, "any").map(Self::new)
+    }
+
+    /// Return a promise of the first outcome, value or error. The others are cancelled.
+    /// Arguments as for ``all``.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn race(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::Race, promises, "race").map(Self::new)
+    }
+
+    /// Call a function for each item and return the promise of the list of results.
+    ///
+    /// Args:
+    ///     items: The items.
+    ///     function: Returns a value, a promise or another awaitable.
+    ///     concurrency: How many results may be waited for at a time; ``None`` for all.
+    #[staticmethod]
+    #[pyo3(signature = (items, function, concurrency = None))]
+    fn map<'py>(
+        py: Python<'py>,
+        items: Bound<'py, PyAny>,
+        function: Bound<'py, PyAny>,
+        concurrency: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        names::map_items(py)?.call1((items, function, concurrency))
+    }
+
+    /// Call a function and return the promise of its result. Promises among the arguments are
+    /// waited for before, and the function gets their values.
+    #[staticmethod]
+    #[pyo3(signature = (function, /, *arguments, **keywords))]
+    fn call<'py>(
+        function: Bound<'py, PyAny>,
+        arguments: Bound<'py, PyTuple>,
+        keywords: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
+        names::call_with_values(py)?.call1((function, arguments, keywords))
+    }
+
+    fn __getitem__(&self, py: Python<'_>, key: Bound<'_, PyAny>) -> PyResult<Self> {
+        let getter = names::item_getter(py)?.call1((key,))?.unbind();
+        self.chain(py, Action::Then(Some(getter), None), "[]")
+    }
+
     /// Whether it is settled: fulfilled, rejected or cancelled.
     fn done(&self) -> bool {
         self.core.is_settled()
@@ -250,9 +423,9 @@ impl Promise {
     /// Whether it was cancelled.
     fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
         match self.core.outcome() {
-            Some(Outcome::Rejected(failure)) => failure
-                .error(py)
-                .is_instance(crate::names::cancelled_error(py)?),
+            Some(Outcome::Rejected(failure)) => {
+                failure.error(py).is_instance(names::cancelled_error(py)?)
+            }
             _ => Ok(false),
         }
     }

@@ -8,6 +8,7 @@ use super::host::{Core, Failure, PromiseHost, Value};
 use super::object::Promise;
 use super::origin::Origin;
 use super::owner::Owner;
+use super::scope;
 
 /// The right of native code to settle a promise. Dropping it unused rejects the promise.
 pub(crate) struct PendingPromise {
@@ -24,6 +25,7 @@ impl PendingPromise {
     /// What asyncio raises when it is asked for the running loop.
     pub(crate) fn new(py: Python<'_>, label: &str) -> PyResult<(Py<Promise>, Self)> {
         let (core, resolver) = Core::pending(Owner::current(py)?, Origin::here(py, Some(label)));
+        scope::join_current(py, &core)?;
         let promise = Py::new(py, Promise::new(core))?;
         Ok((promise, Self { resolver }))
     }

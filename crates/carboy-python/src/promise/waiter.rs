@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use carboy_event_loop::monotonic_seconds;
 use carboy_promise::Reaction;
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::host::Core;
@@ -126,8 +128,8 @@ pub(super) fn wait(py: Python<'_>, promise: &Core, timeout: Option<Duration>) ->
         )));
     }
     let waiter = Waiter::new();
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let _timer = match (timeout, &waiter.worker) {
+    let limit = Limit::new(py, timeout)?;
+    let _timer = match (limit.left, &waiter.worker) {
         (Some(timeout), Some(_)) => {
             let waiter = Arc::clone(&waiter);
             Some(call_later(py, timeout, Box::new(move |_| waiter.wake()))?)
@@ -136,15 +138,14 @@ pub(super) fn wait(py: Python<'_>, promise: &Core, timeout: Option<Duration>) ->
     };
     let woken = Arc::clone(&waiter);
     promise.react(Reaction::Waiter(Box::new(move || woken.wake())));
-    wait_until_settled(py, promise, &waiter, timeout, deadline)
+    wait_until_settled(py, promise, &waiter, &limit)
 }
 
 fn wait_until_settled(
     py: Python<'_>,
     promise: &Core,
     waiter: &Arc<Waiter>,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
+    limit: &Limit,
 ) -> PyResult<()> {
     let here = Owner::of_stack();
     while !promise.is_settled() {
@@ -154,9 +155,11 @@ fn wait_until_settled(
         }
         let mut result = run_jobs(promise, &stacks);
         if matches!(result, Ok(false)) {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = limit
+                .at
+                .map(|deadline| deadline.saturating_duration_since(Instant::now()));
             result = match left {
-                Some(Duration::ZERO) => Err(timed_out(py, promise, timeout)),
+                Some(Duration::ZERO) => Err(limit.error(py, promise)),
                 Some(left) => waiter.wait(py, left.min(SIGNAL_CHECK_INTERVAL)),
                 None => waiter.wait(py, SIGNAL_CHECK_INTERVAL),
             }
@@ -187,10 +190,46 @@ fn run_jobs(promise: &Core, stacks: &[Arc<Owner>]) -> PyResult<bool> {
     Ok(has_run)
 }
 
-fn timed_out(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyErr {
-    PyTimeoutError::new_err(format!(
-        "no result after {} seconds ({})",
-        timeout.unwrap_or_default().as_secs_f64(),
-        promise.origin().describe(py)
-    ))
+/// How long a wait may take: by its own timeout or by the deadline around it.
+struct Limit {
+    left: Option<Duration>,
+    at: Option<Instant>,
+    is_deadline: bool,
+}
+
+impl Limit {
+    fn new(py: Python<'_>, timeout: Option<Duration>) -> PyResult<Self> {
+        let deadline = remaining(py)?;
+        let is_deadline = deadline.is_some_and(|left| timeout.is_none_or(|timeout| left < timeout));
+        let left = if is_deadline { deadline } else { timeout };
+        Ok(Self {
+            left,
+            at: left.map(|left| Instant::now() + left),
+            is_deadline,
+        })
+    }
+
+    fn error(&self, py: Python<'_>, promise: &Core) -> PyErr {
+        let message = format!(
+            "no result after {} seconds ({})",
+            self.left.unwrap_or_default().as_secs_f64(),
+            promise.origin().describe(py)
+        );
+        if !self.is_deadline {
+            return PyTimeoutError::new_err(message);
+        }
+        names::deadline_exceeded(py)
+            .and_then(|class| class.call1((message,)))
+            .map_or_else(|error| error, PyErr::from_value)
+    }
+}
+
+/// How long it is to the deadline around the caller, if there is one.
+pub(crate) fn remaining(py: Python<'_>) -> PyResult<Option<Duration>> {
+    let at = names::deadline_at(py)?.call_method0(intern!(py, "get"))?;
+    if at.is_none() {
+        return Ok(None);
+    }
+    let left = at.extract::<f64>()? - monotonic_seconds();
+    Ok(Some(Duration::try_from_secs_f64(left).unwrap_or_default()))
 }

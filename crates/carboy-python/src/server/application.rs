@@ -23,6 +23,7 @@ use crate::flask::{
     DispatchPlan, Reason, RequestSource, Route, RouteQuery, Sink, start_on_loop_thread,
 };
 use crate::names;
+use crate::promise::end_scope_of_request;
 use crate::worker::{Pool, with_request_input};
 use crate::wsgi::{
     EnvironSettings, InputStream, RequestHead, Responder, build_environ, serve_wsgi,
@@ -237,6 +238,7 @@ fn serve_on_this_thread(
     with_request_input(py, &input, || {
         serve_wsgi(py, application, &environ, responder);
     });
+    end_scope_of_request(py);
     let left = context::exit(&context).and(input.get().release(py));
     if let Some(socket) = socket {
         socket.call_method0("close")?;
