@@ -119,15 +119,15 @@ def test_map_waits_for_no_more_than_its_bound() -> None:
     ids=["all", "any", "race", "all_settled", "timeout"],
 )
 def test_what_nobody_waits_for_any_more_is_cancelled(combine: Any, cancels: bool) -> None:
-    async def main() -> bool:
+    async def main() -> tuple[bool, bool]:
         loser = never()
         combined = combine(loser)
         await asyncio.sleep(0.01)
-        assert combined.done() is cancels
+        seen = (combined.done(), loser.cancelled())
         combined.cancel()
-        return loser.cancelled() if cancels else not loser.cancelled() or not cancels
+        return seen
 
-    assert asyncio.run(main())
+    assert asyncio.run(main()) == (cancels, cancels)
 
 
 def test_a_source_with_other_consumers_is_not_cancelled() -> None:
@@ -156,7 +156,7 @@ def test_cancelling_ends_the_task_that_works_for_the_promise() -> None:
                 ended.append("work")
 
         promise = Promise(work())
-        last = promise.then(print).finally_(lambda: ended.append("finally"))
+        last = promise.then(print)
         await asyncio.sleep(0)
         last.cancel()
         await asyncio.sleep(0.01)
@@ -164,6 +164,13 @@ def test_cancelling_ends_the_task_that_works_for_the_promise() -> None:
         return ended
 
     assert asyncio.run(main()) == ["work"]
+
+
+@pytest.mark.xfail(strict=True, reason="what finally_ was given does not run when it is cancelled")
+def test_cancelling_runs_what_finally_was_given() -> None:
+    ran: list[str] = []
+    never().finally_(lambda: ran.append("finally")).cancel()
+    assert ran == ["finally"]
 
 
 def test_cancelling_a_task_that_awaits_gives_up_its_interest_only() -> None:
