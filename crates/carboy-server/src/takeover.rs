@@ -9,8 +9,9 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as BlockingStream;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -18,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
@@ -43,7 +45,11 @@ pub struct TakeoverOffer {
 /// closed its end without writing anything.
 ///
 /// If it is dropped, the connection stays with HTTP.
-pub struct TakeoverResponse(Pin<Box<dyn Future<Output = Option<Response>>>>);
+pub struct TakeoverResponse {
+    response: Pin<Box<dyn Future<Output = Option<Response>>>>,
+    /// The end that `response` reads, to look whether something is there to be read.
+    application: OwnedFd,
+}
 
 /// Marks a 101 that came from a takeover: no other one may be sent.
 #[derive(Clone, Copy, Debug)]
@@ -63,17 +69,55 @@ impl TakeoverOffer {
     pub fn accept(self) -> io::Result<(BlockingStream, TakeoverResponse)> {
         let (given, kept) = BlockingStream::pair()?;
         kept.set_nonblocking(true)?;
+        let application = OwnedFd::from(kept.try_clone()?);
         let kept = UnixStream::from_std(kept)?;
-        let response = read_response(kept, self.upgrade, self.context);
-        Ok((given, TakeoverResponse(Box::pin(response))))
+        let response = Box::pin(read_response(kept, self.upgrade, self.context));
+        let response = TakeoverResponse {
+            response,
+            application,
+        };
+        Ok((given, response))
     }
+}
+
+impl TakeoverResponse {
+    /// Resolves to what the application wrote by itself, or else to its ordinary `answer`.
+    ///
+    /// Code that takes a connection over returns in the end too, and its answer may be
+    /// here before the runtime has noticed what it wrote before that. What was written
+    /// first counts.
+    pub async fn or_answer(mut self, answer: impl Future<Output = Response>) -> Response {
+        let mut answer = pin!(answer);
+        let answered = tokio::select! {
+            biased;
+            taken_over = &mut self => match taken_over {
+                Some(response) => return response,
+                None => return answer.await,
+            },
+            response = &mut answer => response,
+        };
+        if !is_readable(&self.application) {
+            return answered;
+        }
+        self.await.unwrap_or(answered)
+    }
+}
+
+/// Whether there are bytes to be read, or the end of them.
+fn is_readable(descriptor: &OwnedFd) -> bool {
+    let mut descriptors = [PollFd::new(descriptor, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut descriptors, Some(&now)), Ok(1..))
 }
 
 impl Future for TakeoverResponse {
     type Output = Option<Response>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Response>> {
-        self.0.as_mut().poll(context)
+        self.response.as_mut().poll(context)
     }
 }
 

@@ -76,6 +76,39 @@ fn a_101_opens_a_tunnel_both_ways() {
 }
 
 #[test]
+fn an_answer_that_is_there_at_once_does_not_hide_what_was_written_before_it() {
+    let server = TestServer::start(ServerConfig::default(), || {
+        App::new(|request: Request| async {
+            let (mut socket, response) = request.takeover.unwrap().accept().unwrap();
+            // All of it happens before the runtime can notice any.
+            socket.write_all(SWITCH).unwrap();
+            socket.write_all(b"last words").unwrap();
+            drop(socket);
+            response.or_answer(async { text(200, "answer") }).await
+        })
+    });
+    let mut client = server.connect();
+    client.send(ASK);
+    let head = String::from_utf8(client.read_until(b"\r\n\r\n")).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    client.read_until(b"last words");
+}
+
+#[test]
+fn an_answer_counts_if_nothing_was_written() {
+    let server = TestServer::start(ServerConfig::default(), || {
+        App::new(|request: Request| async {
+            let (socket, response) = request.takeover.unwrap().accept().unwrap();
+            let answer = response.or_answer(async { text(200, "answer") }).await;
+            drop(socket);
+            answer
+        })
+    });
+    let mut client = server.connect();
+    client.send(ASK).read_until(b"answer");
+}
+
+#[test]
 fn bytes_sent_before_the_101_are_the_other_protocols() {
     let server = taking_over(echo_everything);
     let mut client = server.connect();

@@ -188,16 +188,7 @@ impl Parts {
     ) -> Response {
         let (responder, answer) = Responder::new(&head.method);
         self.dispatch(head, input, responder, Some(socket));
-        let answer = await_answer(answer);
-        tokio::pin!(answer, takeover);
-        tokio::select! {
-            biased;
-            taken_over = &mut takeover => match taken_over {
-                Some(response) => response,
-                None => answer.await,
-            },
-            response = &mut answer => response,
-        }
+        takeover.or_answer(await_answer(answer)).await
     }
 
     fn dispatch(
