@@ -21,11 +21,12 @@ use std::time::Duration;
 
 use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::time::{Instant, Sleep};
 
+use crate::event_loop::Queues;
 use crate::poller::Events;
-use crate::{Callback, EventLoop, clock_resolution_seconds, monotonic_seconds};
+use crate::{Callback, EventLoop, Guard, clock_resolution_seconds, monotonic_seconds};
 
 /// Turns in one poll, before tokio's other tasks get theirs.
 const TURNS_PER_POLL: usize = 4;
@@ -37,14 +38,21 @@ const SECONDS_BETWEEN_LOOKS: f64 = 50e-6;
 /// arithmetic of absurd delays (`loop.call_later(1e12, …)`) inside tokio's range.
 const LONGEST_SLEEP_SECONDS: f64 = 86_400.0;
 
-/// The owner of the loop, who can run a callback.
+/// The owner of the loop, who can run callbacks.
 pub trait Host {
     /// What the owner queues.
     type Callback: Callback;
 
-    /// Runs one callback that is due and was not cancelled. `Break` ends the driver at
-    /// once; callbacks that were not run stay queued.
-    fn run(&mut self, callback: Self::Callback) -> ControlFlow<()>;
+    /// How its threads share the queues.
+    type Guard: Guard<Queues<Self::Callback>>;
+
+    /// The guard's key, which the loop's thread has except while it is parked.
+    fn key(&self) -> Key<'_, Self>;
+
+    /// Runs the callbacks of one turn in their order, taking each out before, and drops
+    /// those that were cancelled by then. `Break` ends the driver at once; callbacks that
+    /// were not taken out stay queued.
+    fn run_turn(&mut self, callbacks: &mut VecDeque<Self::Callback>) -> ControlFlow<()>;
 
     /// Asked after each turn: whether the driver is to end.
     fn is_stopping(&self) -> bool;
@@ -53,15 +61,18 @@ pub trait Host {
     fn park<T>(&mut self, wait: impl FnOnce() -> T) -> T;
 }
 
+/// The key of a host's guard.
+pub type Key<'key, H> = <<H as Host>::Guard as Guard<Queues<<H as Host>::Callback>>>::Key<'key>;
+
 /// Runs the callbacks of an [`EventLoop`] until its host stops it.
 pub struct Driver<H: Host> {
-    event_loop: Arc<EventLoop<H::Callback>>,
+    event_loop: Arc<EventLoop<H::Callback, H::Guard>>,
     host: H,
     poller: Arc<OwnedFd>,
     events: Events,
     /// When the descriptors were last looked at, in seconds of the monotonic clock.
     looked_seconds: f64,
-    runtime: Handle,
+    runtime: RuntimeMetrics,
     /// The poller as a descriptor of tokio's, since the runtime has other tasks.
     readiness: Option<AsyncFd<Arc<OwnedFd>>>,
     sleep: Pin<Box<Sleep>>,
@@ -73,14 +84,14 @@ pub struct Driver<H: Host> {
 
 impl<H: Host> Driver<H> {
     /// Makes a driver. Needs a tokio runtime to be entered.
-    pub fn new(event_loop: Arc<EventLoop<H::Callback>>, host: H) -> Self {
+    pub fn new(event_loop: Arc<EventLoop<H::Callback, H::Guard>>, host: H) -> Self {
         Self {
-            poller: event_loop.poller_descriptor(),
+            poller: event_loop.poller_descriptor(host.key()),
             event_loop,
             host,
             events: Events::default(),
             looked_seconds: f64::NEG_INFINITY,
-            runtime: Handle::current(),
+            runtime: Handle::current().metrics(),
             readiness: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed_seconds: None,
@@ -91,25 +102,30 @@ impl<H: Host> Driver<H> {
 
     /// Whether the runtime has no task but the loop.
     fn is_alone(&self) -> bool {
-        self.runtime.metrics().num_alive_tasks() == 0
+        self.runtime.num_alive_tasks() == 0
     }
 
     /// Turns the loop while it is alone. `Break` says that the host stops it.
     fn run_alone(&mut self) -> ControlFlow<()> {
         // No edge is lost: registering the poller again reports what is ready by then.
         self.readiness = None;
+        let mut now_seconds = monotonic_seconds();
         loop {
-            let now_seconds = monotonic_seconds();
             if now_seconds - self.looked_seconds >= SECONDS_BETWEEN_LOOKS {
                 self.looked_seconds = now_seconds;
-                self.event_loop.queue_ready_descriptors(&mut self.events);
+                self.event_loop
+                    .queue_ready_descriptors(self.host.key(), &mut self.events);
             }
-            self.turn()?;
+            self.turn(now_seconds)?;
             if !self.is_alone() {
                 return ControlFlow::Continue(());
             }
-            if let Ok(earliest_seconds) = self.event_loop.begin_wait() {
+            if let Ok(earliest_seconds) = self.event_loop.begin_wait(self.host.key()) {
                 self.wait(earliest_seconds);
+                now_seconds = monotonic_seconds();
+                self.looked_seconds = now_seconds;
+            } else {
+                now_seconds = monotonic_seconds();
             }
         }
     }
@@ -122,9 +138,7 @@ impl<H: Host> Driver<H> {
         });
         let (events, poller) = (&mut self.events, &self.poller);
         let events = self.host.park(|| events.wait(poller, timeout));
-        self.event_loop.begin_driving();
-        self.event_loop.queue_descriptors(events);
-        self.looked_seconds = monotonic_seconds();
+        self.event_loop.end_wait(self.host.key(), events);
     }
 
     /// Queues the callbacks of ready descriptors. When none is left, tokio is asked to
@@ -136,14 +150,18 @@ impl<H: Host> Driver<H> {
                 Ok(readiness) => self.readiness.insert(readiness),
                 Err(_) => {
                     // No descriptor is left. Until there is one, the loop looks by itself.
-                    self.event_loop.queue_ready_descriptors(&mut self.events);
+                    self.event_loop
+                        .queue_ready_descriptors(self.host.key(), &mut self.events);
                     context.waker().wake_by_ref();
                     return;
                 }
             },
         };
         while let Poll::Ready(Ok(mut guard)) = readiness.poll_read_ready(context) {
-            if self.event_loop.queue_ready_descriptors(&mut self.events) {
+            if self
+                .event_loop
+                .queue_ready_descriptors(self.host.key(), &mut self.events)
+            {
                 // Still level-triggered: the readiness stays until a look finds nothing.
                 guard.retain_ready();
                 return;
@@ -168,19 +186,14 @@ impl<H: Host> Driver<H> {
     }
 
     /// Runs what is queued now. What is added meanwhile waits for the next turn.
-    fn turn(&mut self) -> ControlFlow<()> {
-        let resolution = self.clock_resolution_seconds;
+    fn turn(&mut self, now_seconds: f64) -> ControlFlow<()> {
+        let until_seconds = now_seconds + self.clock_resolution_seconds;
         self.event_loop
-            .queue_due_timers(|| monotonic_seconds() + resolution);
-        self.event_loop.take_batch(&mut self.batch);
-        while let Some(callback) = self.batch.pop_front() {
-            if callback.is_cancelled() {
-                continue;
-            }
-            if self.host.run(callback).is_break() {
-                self.event_loop.return_batch(&mut self.batch);
-                return ControlFlow::Break(());
-            }
+            .begin_turn(self.host.key(), until_seconds, &mut self.batch);
+        if self.host.run_turn(&mut self.batch).is_break() {
+            self.event_loop
+                .return_batch(self.host.key(), &mut self.batch);
+            return ControlFlow::Break(());
         }
         if self.host.is_stopping() {
             ControlFlow::Break(())
@@ -195,30 +208,33 @@ impl<H: Host + Unpin> Future for Driver<H> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
-        driver.event_loop.begin_driving();
+        driver.event_loop.begin_driving(driver.host.key());
         if driver.is_alone() && driver.run_alone().is_break() {
-            driver.event_loop.stop_driving();
+            driver.event_loop.stop_driving(driver.host.key());
             return Poll::Ready(());
         }
         for _ in 0..TURNS_PER_POLL {
             driver.poll_descriptors(context);
-            if driver.turn().is_break() {
-                driver.event_loop.stop_driving();
+            if driver.turn(monotonic_seconds()).is_break() {
+                driver.event_loop.stop_driving(driver.host.key());
                 return Poll::Ready(());
             }
-            if driver.event_loop.ready_len() > 0 {
+            if driver.event_loop.ready_len(driver.host.key()) > 0 {
                 continue;
             }
             // A callback may have watched a descriptor: tokio's waker must be in place.
             driver.poll_descriptors(context);
-            match driver.event_loop.end_driving(context.waker()) {
+            match driver
+                .event_loop
+                .end_driving(driver.host.key(), context.waker())
+            {
                 Err(()) => {}
                 Ok(None) => return Poll::Pending,
                 Ok(Some(earliest_seconds)) => {
                     if driver.poll_sleep(earliest_seconds, context).is_pending() {
                         return Poll::Pending;
                     }
-                    driver.event_loop.begin_driving();
+                    driver.event_loop.begin_driving(driver.host.key());
                 }
             }
         }
@@ -241,7 +257,7 @@ fn register(poller: &Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
 
 impl<H: Host> Drop for Driver<H> {
     fn drop(&mut self) {
-        self.event_loop.stop_driving();
+        self.event_loop.stop_driving(self.host.key());
     }
 }
 
@@ -252,6 +268,7 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::Interest;
@@ -277,13 +294,21 @@ mod tests {
 
     impl Host for Recorder {
         type Callback = Number;
+        type Guard = Mutex<Queues<Number>>;
 
-        fn run(&mut self, callback: Number) -> ControlFlow<()> {
-            self.ran.borrow_mut().push(callback.0);
-            match callback.0 {
-                7 => self.event_loop.call_soon(Number(8)),
-                99 => return ControlFlow::Break(()),
-                _ => {}
+        fn key(&self) {}
+
+        fn run_turn(&mut self, callbacks: &mut VecDeque<Number>) -> ControlFlow<()> {
+            while let Some(callback) = callbacks.pop_front() {
+                if callback.is_cancelled() {
+                    continue;
+                }
+                self.ran.borrow_mut().push(callback.0);
+                match callback.0 {
+                    7 => self.event_loop.call_soon((), Number(8)),
+                    99 => return ControlFlow::Break(()),
+                    _ => {}
+                }
             }
             ControlFlow::Continue(())
         }
@@ -317,11 +342,11 @@ mod tests {
     fn runs_in_order_and_leaves_later_additions_for_the_next_turn() {
         let event_loop = Arc::new(EventLoop::new().unwrap());
         for number in [1, 7, 13, 2, 0] {
-            event_loop.call_soon(Number(number));
+            event_loop.call_soon((), Number(number));
         }
         assert_eq!(run(&event_loop), [1, 7, 2, 0]);
         assert_eq!(
-            event_loop.ready_len(),
+            event_loop.ready_len(()),
             1,
             "what was added meanwhile is kept"
         );
@@ -331,7 +356,7 @@ mod tests {
     fn breaking_off_loses_nothing() {
         let event_loop = Arc::new(EventLoop::new().unwrap());
         for number in [1, 99, 2, 0] {
-            event_loop.call_soon(Number(number));
+            event_loop.call_soon((), Number(number));
         }
         assert_eq!(run(&event_loop), [1, 99]);
         assert_eq!(run(&event_loop), [2, 0]);
@@ -341,8 +366,8 @@ mod tests {
     fn waits_for_a_timer() {
         let event_loop = Arc::new(EventLoop::new().unwrap());
         let now = monotonic_seconds();
-        event_loop.call_at(now + 0.02, Number(0));
-        event_loop.call_at(now + 0.01, Number(1));
+        event_loop.call_at((), now + 0.02, Number(0));
+        event_loop.call_at((), now + 0.01, Number(1));
         assert_eq!(run(&event_loop), [1, 0]);
         assert!(monotonic_seconds() >= now + 0.02);
     }
@@ -351,7 +376,7 @@ mod tests {
     fn wakes_for_a_callback_from_another_thread() {
         let event_loop = Arc::new(EventLoop::new().unwrap());
         let remote = Arc::clone(&event_loop);
-        let thread = std::thread::spawn(move || remote.call_soon(Number(0)));
+        let thread = std::thread::spawn(move || remote.call_soon((), Number(0)));
         assert_eq!(run(&event_loop), [0]);
         thread.join().unwrap();
     }
@@ -361,7 +386,7 @@ mod tests {
         let event_loop = Arc::new(EventLoop::new().unwrap());
         let (near, mut far) = UnixStream::pair().unwrap();
         event_loop
-            .watch(near.as_fd(), Interest::Read, Number(0))
+            .watch((), near.as_fd(), Interest::Read, Number(0))
             .unwrap();
         let thread = std::thread::spawn(move || far.write_all(b"x"));
         assert_eq!(run(&event_loop), [0]);

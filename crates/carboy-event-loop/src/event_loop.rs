@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
 use rustix::event::epoll::Event;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::poller::Events;
-use crate::{Callback, Interest, Poller, TimerHeap};
+use crate::ready_queue::ReadyQueue;
+use crate::{Callback, Guard, Interest, Poller, TimerHeap};
 
 /// Ends a wait of the driver from another thread.
 struct Wakeup {
@@ -24,25 +26,32 @@ impl Wake for Wakeup {
     }
 }
 
-struct Queues<C> {
-    ready: VecDeque<C>,
+/// What an event loop holds.
+pub struct Queues<C> {
+    ready: ReadyQueue<C>,
     timers: TimerHeap<C>,
     poller: Poller<C>,
-    /// Set while the driver is at work: what is added then is seen by it without a
-    /// wake-up. Changed under the same lock as the queues, so that none is missed.
-    driving: bool,
-    waker: Option<Waker>,
 }
 
-/// The callbacks that wait to be run. Any thread may add one; the [`crate::Driver`]
-/// of the loop's own thread takes them out.
-pub struct EventLoop<C> {
-    queues: Mutex<Queues<C>>,
+impl<C: Callback> Queues<C> {
+    /// Passes every callback that is held to `visit`: a garbage collector asks.
+    pub fn for_each(&self, mut visit: impl FnMut(&C)) {
+        self.ready.for_each(&mut visit);
+        self.timers.for_each(&mut visit);
+        self.poller.for_each(&mut visit);
+    }
+}
+
+/// The callbacks that wait to be run. Any thread may add one that has the guard's key; the
+/// [`crate::Driver`] of the loop's own thread takes them out.
+pub struct EventLoop<C, G = Mutex<Queues<C>>> {
+    queues: G,
     /// Wakes a driver that waits for the descriptors directly.
     wakeup: Waker,
+    callback: PhantomData<fn(C) -> C>,
 }
 
-impl<C: Callback> EventLoop<C> {
+impl<C: Callback, G: Guard<Queues<C>>> EventLoop<C, G> {
     /// Makes a loop with nothing to do.
     ///
     /// # Errors
@@ -54,71 +63,56 @@ impl<C: Callback> EventLoop<C> {
         poller.watch_wakeup(eventfd.as_fd())?;
         Ok(Self {
             wakeup: Waker::from(Arc::new(Wakeup { eventfd })),
-            queues: Mutex::new(Queues {
-                ready: VecDeque::new(),
+            queues: G::new(Queues {
+                ready: ReadyQueue::default(),
                 timers: TimerHeap::default(),
                 poller,
-                driving: false,
-                waker: None,
             }),
+            callback: PhantomData,
         })
     }
 
-    fn queues(&self) -> MutexGuard<'_, Queues<C>> {
-        // No code of the owner runs under the lock, so a poisoned one is still whole.
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The guard of the queues, for what their owner alone can do with it.
+    pub fn guard(&self) -> &G {
+        &self.queues
     }
 
-    /// Adds a callback behind those that are ready, from any thread.
-    pub fn call_soon(&self, callback: C) {
-        let waker = {
-            let mut queues = self.queues();
-            queues.ready.push_back(callback);
-            if queues.driving {
-                None
-            } else {
-                queues.waker.take()
-            }
-        };
+    /// Adds a callback behind those that are ready.
+    pub fn call_soon(&self, key: G::Key<'_>, callback: C) {
+        let waker = self.queues.with(key, |queues| queues.ready.push(callback));
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
     /// Adds a callback for a time in seconds of the monotonic clock.
-    pub fn call_at(&self, when_seconds: f64, callback: C) {
-        let waker = {
-            let mut queues = self.queues();
+    pub fn call_at(&self, key: G::Key<'_>, when_seconds: f64, callback: C) {
+        let waker = self.queues.with(key, |queues| {
             let earliest = queues.timers.earliest_seconds();
             queues.timers.push(when_seconds, callback);
             let is_earliest = earliest.is_none_or(|earliest| when_seconds < earliest);
-            if is_earliest && !queues.driving {
-                queues.waker.take()
+            if is_earliest {
+                queues.ready.wake()
             } else {
                 None
             }
-        };
+        });
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
     /// Notes that one timer was cancelled, so that a heap of mostly cancelled ones shrinks.
-    pub fn count_cancelled_timer(&self) {
-        let removed = self.queues().timers.count_cancelled();
+    pub fn count_cancelled_timer(&self, key: G::Key<'_>) {
+        let removed = self
+            .queues
+            .with(key, |queues| queues.timers.count_cancelled());
         drop(removed);
     }
 
     /// Wakes the driver, for a change that it can't see in the queues.
-    pub fn wake(&self) {
-        let waker = {
-            let mut queues = self.queues();
-            if queues.driving {
-                None
-            } else {
-                queues.waker.take()
-            }
-        };
+    pub fn wake(&self, key: G::Key<'_>) {
+        let waker = self.queues.with(key, |queues| queues.ready.wake());
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -131,135 +125,121 @@ impl<C: Callback> EventLoop<C> {
     /// As [`Poller::watch`].
     pub fn watch(
         &self,
+        key: G::Key<'_>,
         descriptor: BorrowedFd<'_>,
         interest: Interest,
         callback: C,
     ) -> io::Result<Option<C>> {
-        self.queues().poller.watch(descriptor, interest, callback)
+        let watched = self.queues.with(key, |queues| {
+            queues.poller.watch(descriptor, interest, callback)
+        });
+        watched.map_err(|refused| {
+            drop(refused.callback);
+            refused.error
+        })
     }
 
     /// Stops watching a descriptor, and returns the callback that was there.
-    pub fn unwatch(&self, descriptor: BorrowedFd<'_>, interest: Interest) -> Option<C> {
-        self.queues().poller.unwatch(descriptor, interest)
+    pub fn unwatch(
+        &self,
+        key: G::Key<'_>,
+        descriptor: BorrowedFd<'_>,
+        interest: Interest,
+    ) -> Option<C> {
+        self.queues
+            .with(key, |queues| queues.poller.unwatch(descriptor, interest))
     }
 
     /// Whether a callback waits for this descriptor.
-    pub fn is_watched(&self, descriptor: RawFd, interest: Interest) -> bool {
-        self.queues().poller.is_watched(descriptor, interest)
+    pub fn is_watched(&self, key: G::Key<'_>, descriptor: RawFd, interest: Interest) -> bool {
+        self.queues
+            .with(key, |queues| queues.poller.is_watched(descriptor, interest))
     }
 
     /// The number of callbacks that are ready.
-    pub fn ready_len(&self) -> usize {
-        self.queues().ready.len()
-    }
-
-    /// Passes every callback that is held to `visit`, unless the queues are in use:
-    /// a garbage collector asks, and it may ask again.
-    pub fn try_for_each(&self, mut visit: impl FnMut(&C)) {
-        if let Ok(queues) = self.queues.try_lock() {
-            queues.ready.iter().for_each(&mut visit);
-            queues.timers.for_each(&mut visit);
-            queues.poller.for_each(&mut visit);
-        }
+    pub fn ready_len(&self, key: G::Key<'_>) -> usize {
+        self.queues.with(key, |queues| queues.ready.len())
     }
 
     /// Empties all queues and returns what they held.
     #[must_use = "dropping a callback may run the owner's code"]
-    pub fn take_all(&self) -> Vec<C> {
-        let mut queues = self.queues();
-        let mut callbacks: Vec<C> = queues.ready.drain(..).collect();
-        callbacks.extend(queues.timers.take_all());
-        callbacks.extend(queues.poller.take_all());
-        callbacks
+    pub fn take_all(&self, key: G::Key<'_>) -> Vec<C> {
+        self.queues.with(key, |queues| {
+            let mut callbacks = Vec::from(queues.ready.take_all());
+            callbacks.extend(queues.timers.take_all());
+            callbacks.extend(queues.poller.take_all());
+            callbacks
+        })
     }
 
     // What follows is the driver's side.
 
-    pub(crate) fn poller_descriptor(&self) -> Arc<OwnedFd> {
-        self.queues().poller.descriptor()
+    pub(crate) fn poller_descriptor(&self, key: G::Key<'_>) -> Arc<OwnedFd> {
+        self.queues.with(key, |queues| queues.poller.descriptor())
     }
 
-    pub(crate) fn begin_driving(&self) {
-        self.queues().driving = true;
+    pub(crate) fn begin_driving(&self, key: G::Key<'_>) {
+        self.queues.with(key, |queues| queues.ready.begin_driving());
     }
 
     /// Ends the driver's work if nothing is ready, leaving the waker for those who add
     /// something; returns the time of the earliest timer. `Err` says: work came in.
-    pub(crate) fn end_driving(&self, waker: &Waker) -> Result<Option<f64>, ()> {
-        let mut queues = self.queues();
-        if !queues.ready.is_empty() {
-            return Err(());
-        }
-        queues.driving = false;
-        if !queues
-            .waker
-            .as_ref()
-            .is_some_and(|present| present.will_wake(waker))
-        {
-            queues.waker = Some(waker.clone());
-        }
-        Ok(queues.timers.earliest_seconds())
+    pub(crate) fn end_driving(&self, key: G::Key<'_>, waker: &Waker) -> Result<Option<f64>, ()> {
+        self.queues.with(key, |queues| {
+            if queues.ready.begin_waiting(waker) {
+                Ok(queues.timers.earliest_seconds())
+            } else {
+                Err(())
+            }
+        })
     }
 
     /// As [`Self::end_driving`], for a driver that will wait for the descriptors itself.
-    pub(crate) fn begin_wait(&self) -> Result<Option<f64>, ()> {
-        self.end_driving(&self.wakeup)
+    pub(crate) fn begin_wait(&self, key: G::Key<'_>) -> Result<Option<f64>, ()> {
+        self.end_driving(key, &self.wakeup)
     }
 
     /// Forgets the waker of a driver that has stopped.
-    pub(crate) fn stop_driving(&self) {
-        let mut queues = self.queues();
-        queues.driving = false;
-        queues.waker = None;
+    pub(crate) fn stop_driving(&self, key: G::Key<'_>) {
+        self.queues.with(key, |queues| queues.ready.stop_driving());
     }
 
     /// Queues the callbacks of ready descriptors; returns whether there were any.
-    pub(crate) fn queue_ready_descriptors(&self, events: &mut Events) -> bool {
-        let mut guard = self.queues();
-        let queues = &mut *guard;
-        let ready = &mut queues.ready;
-        queues
-            .poller
-            .poll_ready(events, |callback| ready.push_back(callback))
-            > 0
+    pub(crate) fn queue_ready_descriptors(&self, key: G::Key<'_>, events: &mut Events) -> bool {
+        self.queues.with(key, |queues| {
+            let ready = &mut queues.ready;
+            queues
+                .poller
+                .poll_ready(events, |callback| ready.push_driving(callback))
+                > 0
+        })
     }
 
-    /// Queues the callbacks of descriptors that a wait has reported.
-    pub(crate) fn queue_descriptors(&self, events: &[Event]) {
-        if events.is_empty() {
-            return;
-        }
-        let mut guard = self.queues();
-        let queues = &mut *guard;
-        let ready = &mut queues.ready;
-        queues
-            .poller
-            .pass_on(events, |callback| ready.push_back(callback));
+    /// Goes on after a wait: queues the callbacks of the descriptors that it has reported.
+    pub(crate) fn end_wait(&self, key: G::Key<'_>, events: &[Event]) {
+        self.queues.with(key, |queues| {
+            let ready = &mut queues.ready;
+            ready.begin_driving();
+            queues
+                .poller
+                .pass_on(events, |callback| ready.push_driving(callback));
+        });
     }
 
-    /// Queues the timers whose time has come by `until_seconds`.
-    pub(crate) fn queue_due_timers(&self, until_seconds: impl FnOnce() -> f64) {
-        let mut guard = self.queues();
-        let queues = &mut *guard;
-        if queues.timers.is_empty() {
-            return;
-        }
-        let until_seconds = until_seconds();
-        while let Some(callback) = queues.timers.pop_due(until_seconds) {
-            queues.ready.push_back(callback);
-        }
-    }
-
-    /// Swaps the ready callbacks into an empty `batch`: those of one turn.
-    pub(crate) fn take_batch(&self, batch: &mut VecDeque<C>) {
-        std::mem::swap(&mut self.queues().ready, batch);
+    /// Begins a turn: swaps into an empty `batch` what is ready, and behind it the timers
+    /// whose time has come by `until_seconds`.
+    pub(crate) fn begin_turn(&self, key: G::Key<'_>, until_seconds: f64, batch: &mut VecDeque<C>) {
+        self.queues.with(key, |queues| {
+            while let Some(callback) = queues.timers.pop_due(until_seconds) {
+                queues.ready.push_driving(callback);
+            }
+            queues.ready.take_batch(batch);
+        });
     }
 
     /// Puts back, in front, what a turn that broke off did not run.
-    pub(crate) fn return_batch(&self, batch: &mut VecDeque<C>) {
-        let mut queues = self.queues();
-        while let Some(callback) = batch.pop_back() {
-            queues.ready.push_front(callback);
-        }
+    pub(crate) fn return_batch(&self, key: G::Key<'_>, batch: &mut VecDeque<C>) {
+        self.queues
+            .with(key, |queues| queues.ready.return_batch(batch));
     }
 }

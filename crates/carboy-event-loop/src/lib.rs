@@ -9,6 +9,8 @@
 //!
 //! * [`Callback`]: the seam to the owner, who knows how to run one.
 //! * [`EventLoop`]: the queues, shared by all threads that may add a callback.
+//! * [`Guard`]: how those threads exclude each other.
+//! * [`ReadyQueue`]: callbacks that are due, and how a driver that waits is woken.
 //! * [`TimerHeap`]: callbacks that wait for a time.
 //! * [`Poller`]: callbacks that wait for a descriptor.
 //! * [`transport`]: what transports decide without knowing whose bytes they carry.
@@ -20,13 +22,17 @@ mod callback;
 mod clock;
 mod driver;
 mod event_loop;
+mod guard;
 mod poller;
+mod ready_queue;
 mod timer_heap;
 pub mod transport;
 
 pub use callback::Callback;
 pub use clock::{clock_resolution_seconds, monotonic_seconds};
-pub use driver::{Driver, Host};
-pub use event_loop::EventLoop;
-pub use poller::{Interest, Poller};
+pub use driver::{Driver, Host, Key};
+pub use event_loop::{EventLoop, Queues};
+pub use guard::Guard;
+pub use poller::{Interest, Poller, Refused};
+pub use ready_queue::ReadyQueue;
 pub use timer_heap::TimerHeap;

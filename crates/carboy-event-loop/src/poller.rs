@@ -60,6 +60,18 @@ impl Default for Events {
     }
 }
 
+/// A callback that can't wait for its descriptor.
+///
+/// It is given back, because dropping it may run the owner's code, which must not happen
+/// while the owner holds a lock on the poller.
+#[derive(Debug)]
+pub struct Refused<C> {
+    /// The error of `epoll_ctl`.
+    pub error: io::Error,
+    /// The callback.
+    pub callback: Option<C>,
+}
+
 struct Registration<C> {
     reader: Option<C>,
     writer: Option<C>,
@@ -130,7 +142,7 @@ impl<C: Callback> Poller<C> {
         descriptor: BorrowedFd<'_>,
         interest: Interest,
         callback: C,
-    ) -> io::Result<Option<C>> {
+    ) -> Result<Option<C>, Refused<C>> {
         let index = index(descriptor.as_raw_fd());
         if index >= self.registrations.len() {
             self.registrations
@@ -141,9 +153,8 @@ impl<C: Callback> Poller<C> {
         let previous = registration.slot(interest).replace(callback);
         if let Err(error) = apply(&self.epoll, descriptor, registration.flags(), known) {
             // The caller learns of it, and nothing half-registered stays behind.
-            let failed = std::mem::replace(registration.slot(interest), previous);
-            drop(failed);
-            return Err(error);
+            let callback = std::mem::replace(registration.slot(interest), previous);
+            return Err(Refused { error, callback });
         }
         Ok(previous)
     }

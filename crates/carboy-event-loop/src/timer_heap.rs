@@ -145,6 +145,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering as MemoryOrdering};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     struct Named(&'static str, Arc<AtomicBool>);
@@ -210,5 +212,80 @@ mod tests {
         }
         assert!(removed >= 200, "only {removed} were removed");
         assert!(heap.len() <= CANCELLED_TIMERS_BEFORE_CLEANUP + 1);
+    }
+
+    /// One thing that is done to a heap.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u8),
+        /// The timer that was made as the so-manieth.
+        Cancel(usize),
+        PopDue(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..20_u8).prop_map(Step::Push),
+            3 => any::<usize>().prop_map(Step::Cancel),
+            2 => (0..22_u8).prop_map(Step::PopDue),
+        ];
+        proptest::collection::vec(step, 0..1000)
+    }
+
+    /// A timer of the model.
+    struct Modelled {
+        when: u8,
+        cancelled: Arc<AtomicBool>,
+    }
+
+    proptest! {
+        /// The model is a list in the order of creation, of which the first of the earliest
+        /// timers is the next. That cancelled ones come out or not is left open, as it is in
+        /// asyncio: whoever runs timers skips them.
+        #[test]
+        fn gives_the_timers_that_a_sorted_list_gives(steps in steps()) {
+            let mut heap = TimerHeap::default();
+            let mut model: Vec<Modelled> = Vec::new();
+            let mut made: Vec<Arc<AtomicBool>> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push(when) => {
+                        let timer = named("");
+                        let cancelled = Arc::clone(&timer.1);
+                        made.push(Arc::clone(&cancelled));
+                        heap.push(f64::from(when), timer);
+                        model.push(Modelled { when, cancelled });
+                    }
+                    Step::Cancel(index) => {
+                        let Some(index) = index.checked_rem(made.len()) else { continue };
+                        let is_waiting = model
+                            .iter()
+                            .any(|timer| Arc::ptr_eq(&timer.cancelled, &made[index]));
+                        let was_cancelled = made[index].swap(true, MemoryOrdering::Relaxed);
+                        if is_waiting && !was_cancelled {
+                            let removed = heap.count_cancelled();
+                            prop_assert!(removed.iter().all(Callback::is_cancelled));
+                        }
+                    }
+                    Step::PopDue(until) => {
+                        let due = std::iter::from_fn(|| heap.pop_due(f64::from(until)));
+                        let due: Vec<_> = due.filter(|timer| !timer.is_cancelled()).collect();
+                        let mut expected: Vec<Modelled> =
+                            model.extract_if(.., |timer| timer.when <= until).collect();
+                        expected.retain(|timer| !timer.cancelled.load(MemoryOrdering::Relaxed));
+                        expected.sort_by_key(|timer| timer.when);
+                        prop_assert_eq!(due.len(), expected.len());
+                        for (given, wanted) in due.iter().zip(&expected) {
+                            prop_assert!(Arc::ptr_eq(&given.1, &wanted.cancelled));
+                        }
+                    }
+                }
+                let waiting = model
+                    .iter()
+                    .filter(|timer| !timer.cancelled.load(MemoryOrdering::Relaxed));
+                prop_assert!(heap.len() >= waiting.count());
+                prop_assert!(heap.cancelled <= heap.len());
+            }
+        }
     }
 }

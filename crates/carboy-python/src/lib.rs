@@ -38,4 +38,11 @@ mod carboy_module {
     use super::worker::{Slot, WorkerPool, add_home_loop, await_on_loop, awaits, remove_home_loop};
     #[pymodule_export]
     use super::wsgi::{InputStream, StartResponse};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::event_loop::install(module.py())
+    }
 }

@@ -1,29 +1,26 @@
 //! `asyncio.Handle` and `asyncio.TimerHandle`: what `call_soon` and `call_later` return.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use carboy_event_loop::{Callback, Interest};
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyTuple};
 
 use super::NativeEventLoop;
+use super::call::Call;
+use super::system_error::ends_the_loop;
 use super::watched::Watched;
-use crate::ffi::context;
+use crate::ffi::attached_cell::AttachedCell;
+use crate::ffi::free_list::{FreeList, Recycled};
+use crate::ffi::{context, thread_state};
 use crate::names;
-
-/// A callback with its arguments and its context, until it is cancelled.
-struct Call {
-    callback: Py<PyAny>,
-    arguments: Py<PyTuple>,
-    context: Py<PyContext>,
-}
 
 /// What a handle and a timer handle have in common.
 pub(crate) struct HandleState {
-    call: Mutex<Option<Call>>,
+    /// What is to be called, until it is cancelled.
+    call: AttachedCell<Option<Call>>,
+    context: Py<PyContext>,
     cancelled: AtomicBool,
     event_loop: Py<NativeEventLoop>,
     /// Where the handle was made, in debug mode: a `traceback.StackSummary`.
@@ -33,49 +30,35 @@ pub(crate) struct HandleState {
 impl HandleState {
     pub(crate) fn new(
         event_loop: Py<NativeEventLoop>,
-        callback: Py<PyAny>,
-        arguments: Py<PyTuple>,
+        call: Call,
         context: Py<PyContext>,
         source_traceback: Option<Py<PyAny>>,
     ) -> Self {
         Self {
-            call: Mutex::new(Some(Call {
-                callback,
-                arguments,
-                context,
-            })),
+            call: AttachedCell::new(Some(call)),
+            context,
             cancelled: AtomicBool::new(false),
             event_loop,
             source_traceback,
         }
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
 
     /// Cancels, and says whether it was not cancelled before.
-    fn cancel(&self) -> bool {
+    fn cancel(&self, py: Python<'_>) -> bool {
         if self.cancelled.swap(true, Ordering::AcqRel) {
             return false;
         }
-        // Taken out first and dropped after: dropping may run anything.
-        let call = self
-            .call
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(call);
+        self.clear(py);
         true
     }
 
     fn call(&self, py: Python<'_>) -> Option<Call> {
-        let call = self.call.lock().unwrap_or_else(PoisonError::into_inner);
-        call.as_ref().map(|call| Call {
-            callback: call.callback.clone_ref(py),
-            arguments: call.arguments.clone_ref(py),
-            context: call.context.clone_ref(py),
-        })
+        self.call
+            .with(py, |call| call.as_ref().map(|call| call.clone_ref(py)))
     }
 
     /// Runs the callback in its context.
@@ -85,32 +68,28 @@ impl HandleState {
     /// `KeyboardInterrupt` and `SystemExit`, which end the loop as in asyncio; anything
     /// else that is raised goes to the loop's exception handler.
     fn run(&self, py: Python<'_>, handle: &Py<PyAny>) -> PyResult<()> {
+        // It may be cancelled while it runs.
         let Some(call) = self.call(py) else {
             return Ok(());
         };
-        let context = call.context.bind(py);
-        if let Err(error) = context::enter(context) {
-            return self.report(py, &call, error, handle);
-        }
-        let arguments = call.arguments.bind(py);
-        let result = if arguments.is_empty() {
-            call.callback.call0(py)
-        } else {
-            call.callback.call1(py, arguments)
-        };
-        context::exit(context)?;
+        let context = self.context.bind(py);
+        let result = context::enter(context).and_then(|()| {
+            let result = call.call(py);
+            context::exit(context)?;
+            result
+        });
         match result {
-            Ok(_) => Ok(()),
-            Err(error)
-                if error.is_instance_of::<PyKeyboardInterrupt>(py)
-                    || error.is_instance_of::<PySystemExit>(py) =>
-            {
-                Err(error)
+            Ok(result) => {
+                drop(result);
+                call.release(py);
+                Ok(())
             }
+            Err(error) if ends_the_loop(py, &error) => Err(error),
             Err(error) => self.report(py, &call, error, handle),
         }
     }
 
+    #[cold]
     fn report(
         &self,
         py: Python<'_>,
@@ -118,7 +97,8 @@ impl HandleState {
         error: PyErr,
         handle: &Py<PyAny>,
     ) -> PyResult<()> {
-        let source = names::format_callback_source(py)?.call1((&call.callback, &call.arguments))?;
+        let source = (call.callback(), call.arguments(py)?);
+        let source = names::format_callback_source(py)?.call1(source)?;
         let details = PyDict::new(py);
         details.set_item("message", format!("Exception in callback {source}"))?;
         details.set_item("exception", error.into_value(py))?;
@@ -131,12 +111,22 @@ impl HandleState {
         Ok(())
     }
 
+    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let call = self.call(py)?;
+        Some(call.callback().clone_ref(py))
+    }
+
+    fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let call = self.call(py);
+        call.map(|call| call.arguments(py)).transpose()
+    }
+
     fn repr(&self, py: Python<'_>, name: &str) -> PyResult<String> {
         match self.call(py) {
             None => Ok(format!("<{name} cancelled>")),
             Some(call) => {
                 let source = names::format_callback_source(py)?
-                    .call1((call.callback, call.arguments))?
+                    .call1((call.callback(), call.arguments(py)?))?
                     .to_string();
                 Ok(format!("<{name} {source}>"))
             }
@@ -145,24 +135,31 @@ impl HandleState {
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
-        // While a call is being taken out or copied there is nothing to collect here.
-        if let Ok(call) = self.call.try_lock()
-            && let Some(call) = call.as_ref()
-        {
-            visit.call(&call.callback)?;
-            visit.call(&call.arguments)?;
-            visit.call(&call.context)?;
-        }
-        Ok(())
+        visit.call(&self.context)?;
+        visit.call(&self.source_traceback)?;
+        let mut result = Ok(());
+        self.call.visit(visit, |call| {
+            if let Some(call) = call {
+                result = call.traverse(visit);
+            }
+        });
+        result
     }
 
-    fn clear(&self) {
-        let call = self
-            .call
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(call);
+    fn clear(&self, py: Python<'_>) {
+        // Taken out first and dropped after: dropping may run anything.
+        if let Some(call) = self.call.with(py, Option::take) {
+            call.release(py);
+        }
+    }
+
+    fn release(self, py: Python<'_>) {
+        self.clear(py);
+        self.context.drop_ref(py);
+        self.event_loop.drop_ref(py);
+        if let Some(source_traceback) = self.source_traceback {
+            source_traceback.drop_ref(py);
+        }
     }
 }
 
@@ -175,8 +172,8 @@ pub(crate) struct Handle {
 #[pymethods]
 impl Handle {
     /// Cancels the callback. It is not called if it was not called yet.
-    fn cancel(&self) {
-        self.state.cancel();
+    fn cancel(&self, py: Python<'_>) {
+        self.state.cancel(py);
     }
 
     /// Whether the callback was cancelled.
@@ -190,8 +187,8 @@ impl Handle {
     }
 
     /// The context in which the callback runs.
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyContext>> {
-        self.state.call(py).map(|call| call.context)
+    fn get_context(&self, py: Python<'_>) -> Py<PyContext> {
+        self.state.context.clone_ref(py)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -202,12 +199,12 @@ impl Handle {
 
     #[getter]
     fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.call(py).map(|call| call.callback)
+        self.state.callback(py)
     }
 
     #[getter]
-    fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        self.state.call(py).map(|call| call.arguments)
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.state.arguments(py)
     }
 
     #[getter]
@@ -226,8 +223,19 @@ impl Handle {
         self.state.traverse(&visit)
     }
 
-    fn __clear__(&self) {
-        self.state.clear();
+    fn __clear__(&self, py: Python<'_>) {
+        self.state.clear(py);
+    }
+}
+
+impl Recycled for Handle {
+    fn free_list() -> &'static FreeList {
+        static LIST: FreeList = FreeList::new();
+        &LIST
+    }
+
+    fn release(self, py: Python<'_>) {
+        self.state.release(py);
     }
 }
 
@@ -243,9 +251,10 @@ pub(crate) struct TimerHandle {
 #[pymethods]
 impl TimerHandle {
     /// Cancels the callback. It is not called if it was not called yet.
-    fn cancel(&self) {
-        if self.state.cancel() && !self.fired.load(Ordering::Acquire) {
-            self.state.event_loop.get().queues().count_cancelled_timer();
+    fn cancel(&self, py: Python<'_>) {
+        if self.state.cancel(py) && !self.fired.load(Ordering::Acquire) {
+            let event_loop = self.state.event_loop.get();
+            event_loop.queues().count_cancelled_timer(py);
         }
     }
 
@@ -265,8 +274,8 @@ impl TimerHandle {
     }
 
     /// The context in which the callback runs.
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyContext>> {
-        self.state.call(py).map(|call| call.context)
+    fn get_context(&self, py: Python<'_>) -> Py<PyContext> {
+        self.state.context.clone_ref(py)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -277,12 +286,12 @@ impl TimerHandle {
 
     #[getter]
     fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.call(py).map(|call| call.callback)
+        self.state.callback(py)
     }
 
     #[getter]
-    fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        self.state.call(py).map(|call| call.arguments)
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.state.arguments(py)
     }
 
     #[getter]
@@ -306,8 +315,19 @@ impl TimerHandle {
         self.state.traverse(&visit)
     }
 
-    fn __clear__(&self) {
-        self.state.clear();
+    fn __clear__(&self, py: Python<'_>) {
+        self.state.clear(py);
+    }
+}
+
+impl Recycled for TimerHandle {
+    fn free_list() -> &'static FreeList {
+        static LIST: FreeList = FreeList::new();
+        &LIST
+    }
+
+    fn release(self, py: Python<'_>) {
+        self.state.release(py);
     }
 }
 
@@ -323,14 +343,23 @@ pub(crate) enum QueuedHandle {
 
 impl QueuedHandle {
     /// Runs it; see [`HandleState::run`].
-    pub(crate) fn run(self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Soon(handle) => handle.get().state.run(py, handle.as_any()),
             Self::Timer(handle) => {
                 handle.get().fired.store(true, Ordering::Release);
                 handle.get().state.run(py, handle.as_any())
             }
-            Self::Ready(watched, interest) => watched.run(py, interest),
+            Self::Ready(watched, interest) => watched.run(py, *interest),
+        }
+    }
+
+    /// Drops it, on a thread that is known to be attached.
+    pub(crate) fn release(self, py: Python<'_>) {
+        match self {
+            Self::Soon(handle) => handle.drop_ref(py),
+            Self::Timer(handle) => handle.drop_ref(py),
+            Self::Ready(watched, _) => watched.release(py),
         }
     }
 
@@ -374,11 +403,13 @@ impl Callback for QueuedHandle {
     }
 
     fn share(&self) -> Self {
-        // The driver asks for it, on the loop's thread, which is attached already.
-        Python::attach(|py| match self {
+        // The driver asks for it, on the loop's thread. To attach could run finalizers, which
+        // must not happen while the queues are in use.
+        let py = thread_state::token(self);
+        match self {
             Self::Soon(handle) => Self::Soon(handle.clone_ref(py)),
             Self::Timer(handle) => Self::Timer(handle.clone_ref(py)),
             Self::Ready(watched, interest) => Self::Ready(watched.clone_ref(py), *interest),
-        })
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Runs the loop's callbacks: the place where a coroutine's later steps are taken.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use carboy_event_loop::Host;
+use carboy_event_loop::{Callback, Host, Queues};
 use pyo3::prelude::*;
 
 use super::{NativeEventLoop, QueuedHandle};
+use crate::ffi::attached_cell::AttachedCell;
 use crate::ffi::thread_state;
 use crate::names;
 
@@ -28,8 +30,8 @@ impl PythonHost {
         }
     }
 
-    fn run_timed(&self, py: Python<'_>, callback: QueuedHandle) -> PyResult<()> {
-        let object = callback.object().clone_ref(py);
+    #[cold]
+    fn run_timed(&self, py: Python<'_>, callback: &QueuedHandle) -> PyResult<()> {
         let started = Instant::now();
         let result = callback.run(py);
         let elapsed_seconds = started.elapsed().as_secs_f64();
@@ -37,7 +39,7 @@ impl PythonHost {
         let threshold_seconds: f64 = event_loop.getattr("slow_callback_duration")?.extract()?;
         if elapsed_seconds >= threshold_seconds {
             let message = format!("Executing %s took {elapsed_seconds:.3} seconds");
-            let description = QueuedHandle::describe(object.bind(py))?;
+            let description = QueuedHandle::describe(callback.object().bind(py))?;
             names::asyncio_logger(py)?.call_method1("warning", (message, description))?;
         }
         result
@@ -46,24 +48,33 @@ impl PythonHost {
 
 impl Host for PythonHost {
     type Callback = QueuedHandle;
+    type Guard = AttachedCell<Queues<QueuedHandle>>;
 
-    fn run(&mut self, callback: QueuedHandle) -> ControlFlow<()> {
-        // The loop's thread is attached all the time; this only hands out the token.
-        Python::attach(|py| {
-            let result = if self.event_loop.get().is_debug() {
-                self.run_timed(py, callback)
+    fn key(&self) -> Python<'_> {
+        thread_state::token(self)
+    }
+
+    fn run_turn(&mut self, callbacks: &mut VecDeque<QueuedHandle>) -> ControlFlow<()> {
+        let py = self.key();
+        let event_loop = self.event_loop.bind(py);
+        while let Some(callback) = callbacks.pop_front() {
+            if callback.is_cancelled() {
+                callback.release(py);
+                continue;
+            }
+            let result = if event_loop.get().is_debug() {
+                self.run_timed(py, &callback)
             } else {
                 callback.run(py)
             };
-            NativeEventLoop::run_deferred(self.event_loop.bind(py));
-            match result {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    self.failure.replace(Some(error));
-                    ControlFlow::Break(())
-                }
+            callback.release(py);
+            NativeEventLoop::run_deferred(event_loop);
+            if let Err(error) = result {
+                self.failure.replace(Some(error));
+                return ControlFlow::Break(());
             }
-        })
+        }
+        ControlFlow::Continue(())
     }
 
     fn park<T>(&mut self, wait: impl FnOnce() -> T) -> T {

@@ -107,7 +107,7 @@ impl NativeEventLoop {
         let previous = descriptor::with_borrowed(number, |descriptor| {
             slf.get()
                 .queues()
-                .watch(descriptor, Interest::Read, callback)
+                .watch(py, descriptor, Interest::Read, callback)
         });
         match previous.and_then(|previous| previous) {
             Ok(previous) => previous.map_or(Ok(()), |previous| previous.cancel(py)),
@@ -174,7 +174,7 @@ impl Listener {
             event_loop
                 .get()
                 .queues()
-                .unwatch(descriptor, Interest::Read)
+                .unwatch(py, descriptor, Interest::Read)
         })?;
         drop(removed);
         self.cancel();

@@ -1,11 +1,13 @@
 //! asyncio's event loop on `carboy-event-loop`: the native half of `carboy.EventLoop`.
 
+mod call;
 mod flow_signal;
 mod handle;
 mod host;
 mod listener;
 mod native_loop;
 mod networking;
+mod scheduling;
 mod socket_address;
 mod socket_owner;
 mod stream;
@@ -17,5 +19,6 @@ mod write_limits;
 
 pub(crate) use handle::{Handle, QueuedHandle, TimerHandle};
 pub(crate) use native_loop::{Deferred, NativeEventLoop};
+pub(crate) use scheduling::install;
 pub(crate) use stream::StreamTransport;
 pub(crate) use task::start_task;

@@ -10,18 +10,19 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use carboy_event_loop::{Driver, EventLoop, Interest, monotonic_seconds};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use carboy_event_loop::{Driver, EventLoop, Interest, Queues, monotonic_seconds};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyContext, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyTuple, PyWeakrefReference};
 
-use super::handle::HandleState;
 use super::host::PythonHost;
-use super::{Handle, QueuedHandle, TimerHandle};
+use super::{Handle, QueuedHandle};
 use crate::client;
-use crate::ffi::{context, descriptor, thread_state};
-use crate::{names, runtime};
+use crate::ffi::attached_cell::AttachedCell;
+use crate::ffi::free_list::new_object;
+use crate::ffi::{descriptor, thread_state};
+use crate::runtime;
 
 /// Room for one small read: as much as asyncio reads at once.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -35,7 +36,7 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
     module = "carboy._carboy"
 )]
 pub(crate) struct NativeEventLoop {
-    queues: Arc<EventLoop<QueuedHandle>>,
+    queues: Arc<NativeQueues>,
     stop_requested: AtomicBool,
     running: AtomicBool,
     closed: AtomicBool,
@@ -43,21 +44,26 @@ pub(crate) struct NativeEventLoop {
     /// The address of a task's context while the task is made whose first step is to be
     /// taken at once, else 0: the step that its constructor schedules is caught instead of
     /// queued. See `task.rs`.
-    capturing: AtomicUsize,
-    captured: Mutex<Option<Py<PyAny>>>,
+    pub(super) capturing: AtomicUsize,
+    pub(super) captured: AttachedCell<Option<Py<PyAny>>>,
     /// What is to be done as soon as the callback that runs now has left its context.
     deferred: Mutex<Vec<Deferred>>,
+    /// Whether there is something, for a look after each callback.
+    has_deferred: AtomicBool,
     /// Weak references to the transports, by the number of their descriptors.
     transports: Mutex<HashMap<RawFd, Py<PyAny>>>,
     /// Where small reads go before their length is known.
     read_buffer: Mutex<Vec<u8>>,
 }
 
+/// The queues of a loop, shared by the threads that are attached to the interpreter.
+pub(crate) type NativeQueues = EventLoop<QueuedHandle, AttachedCell<Queues<QueuedHandle>>>;
+
 /// Something that must wait until no context is entered on the loop's thread.
 pub(crate) type Deferred = Box<dyn FnOnce(Python<'_>) + Send>;
 
 impl NativeEventLoop {
-    pub(crate) fn queues(&self) -> &EventLoop<QueuedHandle> {
+    pub(crate) fn queues(&self) -> &NativeQueues {
         &self.queues
     }
 
@@ -73,21 +79,6 @@ impl NativeEventLoop {
         self.stop_requested.load(Ordering::Acquire)
     }
 
-    /// Catches the next `call_soon` without arguments in this context instead of queueing
-    /// it: a task's constructor makes that one. Others may come in between, from finalizers.
-    pub(crate) fn begin_capture(&self, context: &Bound<'_, PyContext>) {
-        self.capturing
-            .store(context.as_ptr().addr(), Ordering::Relaxed);
-    }
-
-    pub(crate) fn end_capture(&self) -> Option<Py<PyAny>> {
-        self.capturing.store(0, Ordering::Relaxed);
-        self.captured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
     /// Does `action` after the callback that runs now, before the next one.
     ///
     /// A context is entered on one thread at a time: who hands it to another thread must
@@ -97,18 +88,21 @@ impl NativeEventLoop {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(action);
+        self.has_deferred.store(true, Ordering::Release);
     }
 
     /// Does what was deferred.
     pub(crate) fn run_deferred(slf: &Bound<'_, Self>) {
-        let mut deferred = slf
-            .get()
-            .deferred
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if deferred.is_empty() {
-            return;
+        if slf.get().has_deferred.load(Ordering::Acquire) {
+            Self::run_deferred_actions(slf);
         }
+    }
+
+    #[cold]
+    fn run_deferred_actions(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        this.has_deferred.store(false, Ordering::Release);
+        let mut deferred = this.deferred.lock().unwrap_or_else(PoisonError::into_inner);
         let actions = std::mem::take(&mut *deferred);
         drop(deferred);
         for action in actions {
@@ -151,53 +145,6 @@ impl NativeEventLoop {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn new_state(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        arguments: Bound<'_, PyTuple>,
-        context: Option<Bound<'_, PyContext>>,
-        method: &str,
-    ) -> PyResult<HandleState> {
-        let py = slf.py();
-        let this = slf.get();
-        this.check_closed()?;
-        let source_traceback = if this.is_debug() {
-            check_callback(&callback, method)?;
-            Some(names::extract_stack(py)?.call0()?.unbind())
-        } else {
-            None
-        };
-        let context = match context {
-            Some(context) => context.unbind(),
-            None => context::copy_current(py)?,
-        };
-        let event_loop = slf.clone().unbind();
-        let (callback, arguments) = (callback.unbind(), arguments.unbind());
-        Ok(HandleState::new(
-            event_loop,
-            callback,
-            arguments,
-            context,
-            source_traceback,
-        ))
-    }
-
-    /// Queues a callback; the native form of `call_soon_threadsafe`.
-    pub(crate) fn schedule(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        arguments: Bound<'_, PyTuple>,
-        context: Option<Bound<'_, PyContext>>,
-    ) -> PyResult<Py<Handle>> {
-        let py = slf.py();
-        let state = Self::new_state(slf, callback, arguments, context, "call_soon")?;
-        let handle = Py::new(py, Handle { state })?;
-        slf.get()
-            .queues
-            .call_soon(QueuedHandle::Soon(handle.clone_ref(py)));
-        Ok(handle)
-    }
-
     fn watch(
         slf: &Bound<'_, Self>,
         number: RawFd,
@@ -206,19 +153,21 @@ impl NativeEventLoop {
         arguments: Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
         let py = slf.py();
-        let state = Self::new_state(slf, callback, arguments, None, "add_reader")?;
-        let handle = Py::new(py, Handle { state })?;
+        let state = Self::new_handle_state(slf, callback, arguments, None, "add_reader")?;
+        let handle = new_object(py, Handle { state })?.unbind();
         let queued = QueuedHandle::Soon(handle.clone_ref(py));
         let queues = slf.get().queues();
         let previous = descriptor::with_borrowed(number, |descriptor| {
-            queues.watch(descriptor, interest, queued)
+            queues.watch(py, descriptor, interest, queued)
         })??;
         cancel(py, previous)?;
         Ok(handle)
     }
 
     fn unwatch(&self, py: Python<'_>, number: RawFd, interest: Interest) -> PyResult<bool> {
-        let removed = descriptor::with_borrowed(number, |fd| self.queues.unwatch(fd, interest))?;
+        let removed = descriptor::with_borrowed(number, |descriptor| {
+            self.queues.unwatch(py, descriptor, interest)
+        })?;
         let was_there = removed.is_some();
         cancel(py, removed)?;
         Ok(was_there)
@@ -228,29 +177,6 @@ impl NativeEventLoop {
 /// Cancels a descriptor's callback: an event of it may be queued already.
 fn cancel(py: Python<'_>, handle: Option<QueuedHandle>) -> PyResult<()> {
     handle.map_or(Ok(()), |handle| handle.cancel(py))
-}
-
-/// The mistake that asyncio's debug mode looks for.
-fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
-    let is_coroutine = names::is_coroutine(callback.py())?
-        .call1((callback,))?
-        .is_truthy()?;
-    if is_coroutine
-        || names::is_coroutine_function(callback.py())?
-            .call1((callback,))?
-            .is_truthy()?
-    {
-        return Err(PyTypeError::new_err(format!(
-            "coroutines cannot be used with {method}()"
-        )));
-    }
-    if !callback.is_callable() {
-        return Err(PyTypeError::new_err(format!(
-            "a callable object was expected by {method}(), got {}",
-            callback.repr()?
-        )));
-    }
-    Ok(())
 }
 
 #[pymethods]
@@ -268,8 +194,9 @@ impl NativeEventLoop {
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             capturing: AtomicUsize::new(0),
-            captured: Mutex::new(None),
+            captured: AttachedCell::new(None),
             deferred: Mutex::new(Vec::new()),
+            has_deferred: AtomicBool::new(false),
             transports: Mutex::new(HashMap::new()),
             read_buffer: Mutex::new(Vec::with_capacity(READ_BUFFER_BYTES)),
         })
@@ -284,89 +211,6 @@ impl NativeEventLoop {
     /// Whether the loop is running now.
     fn is_running(&self) -> bool {
         self.running.load(Ordering::Acquire)
-    }
-
-    /// Arranges for `callback` to be called soon, in the order of calls.
-    #[pyo3(signature = (callback, *args, context = None))]
-    fn call_soon(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-        context: Option<Bound<'_, PyContext>>,
-    ) -> PyResult<Option<Py<Handle>>> {
-        let this = slf.get();
-        let awaited = this.capturing.load(Ordering::Relaxed);
-        if awaited != 0
-            && args.is_empty()
-            && context
-                .as_ref()
-                .is_some_and(|context| context.as_ptr().addr() == awaited)
-        {
-            this.capturing.store(0, Ordering::Relaxed);
-            // The caller is the constructor of asyncio.Task, which has no use for a handle.
-            let step = callback.unbind();
-            *this.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
-            return Ok(None);
-        }
-        if this.is_debug() {
-            slf.call_method0("_check_thread")?;
-        }
-        Self::schedule(slf, callback, args, context).map(Some)
-    }
-
-    /// As `call_soon`, from any thread.
-    #[pyo3(signature = (callback, *args, context = None))]
-    fn call_soon_threadsafe(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-        context: Option<Bound<'_, PyContext>>,
-    ) -> PyResult<Py<Handle>> {
-        Self::schedule(slf, callback, args, context)
-    }
-
-    /// Arranges for `callback` to be called `delay` seconds from now.
-    #[pyo3(signature = (delay, callback, *args, context = None))]
-    fn call_later(
-        slf: &Bound<'_, Self>,
-        delay: Option<f64>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-        context: Option<Bound<'_, PyContext>>,
-    ) -> PyResult<Py<TimerHandle>> {
-        let delay = delay.ok_or_else(|| PyTypeError::new_err("delay must not be None"))?;
-        Self::call_at(
-            slf,
-            Some(monotonic_seconds() + delay),
-            callback,
-            args,
-            context,
-        )
-    }
-
-    /// Arranges for `callback` to be called at the time `when`, in seconds of `loop.time()`.
-    #[pyo3(signature = (when, callback, *args, context = None))]
-    fn call_at(
-        slf: &Bound<'_, Self>,
-        when: Option<f64>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-        context: Option<Bound<'_, PyContext>>,
-    ) -> PyResult<Py<TimerHandle>> {
-        let when = when.ok_or_else(|| PyTypeError::new_err("when cannot be None"))?;
-        if slf.get().is_debug() {
-            slf.call_method0("_check_thread")?;
-        }
-        let state = Self::new_state(slf, callback, args, context, "call_at")?;
-        let timer = TimerHandle {
-            state,
-            when_seconds: when,
-            fired: AtomicBool::new(false),
-        };
-        let handle = Py::new(slf.py(), timer)?;
-        let queued = QueuedHandle::Timer(handle.clone_ref(slf.py()));
-        slf.get().queues.call_at(when, queued);
-        Ok(handle)
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -410,9 +254,9 @@ impl NativeEventLoop {
         Ok(())
     }
 
-    fn _request_stop(&self) {
+    fn _request_stop(&self, py: Python<'_>) {
         self.stop_requested.store(true, Ordering::Release);
-        self.queues.wake();
+        self.queues.wake(py);
     }
 
     fn _set_native_debug(&self, enabled: bool) {
@@ -420,9 +264,9 @@ impl NativeEventLoop {
     }
 
     /// Empties the queues and refuses what comes later.
-    fn _close_native(&self) {
+    fn _close_native(&self, py: Python<'_>) {
         self.closed.store(true, Ordering::Release);
-        let callbacks = self.queues.take_all();
+        let callbacks = self.queues.take_all(py);
         drop(callbacks);
     }
 
@@ -453,16 +297,18 @@ impl NativeEventLoop {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let mut result = Ok(());
-        self.queues.try_for_each(|handle| {
-            if result.is_ok() {
-                result = visit.call(handle.object());
-            }
+        self.queues.guard().visit(&visit, |queues| {
+            queues.for_each(|handle| {
+                if result.is_ok() {
+                    result = visit.call(handle.object());
+                }
+            });
         });
         result
     }
 
-    fn __clear__(&self) {
-        let callbacks = self.queues.take_all();
+    fn __clear__(&self, py: Python<'_>) {
+        let callbacks = self.queues.take_all(py);
         drop(callbacks);
     }
 }

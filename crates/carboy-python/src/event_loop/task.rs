@@ -42,7 +42,7 @@ pub(crate) fn start_task<'py>(
     let native = event_loop.get();
     native.begin_capture(context);
     let task = task_class.call((coroutine,), Some(&keywords));
-    let first_step = native.end_capture();
+    let first_step = native.end_capture(py);
     let task = task?;
     if let Some(first_step) = first_step {
         context::enter(context)?;

@@ -48,6 +48,14 @@ impl Watched {
         }
     }
 
+    /// Drops it, on a thread that is known to be attached.
+    pub(crate) fn release(self, py: Python<'_>) {
+        match self {
+            Self::Stream(transport) => transport.drop_ref(py),
+            Self::Listener(listener) => listener.drop_ref(py),
+        }
+    }
+
     fn event_loop(&self) -> &Py<NativeEventLoop> {
         match self {
             Self::Stream(transport) => transport.get().event_loop(),

@@ -44,6 +44,21 @@ pub(crate) fn is_driving() -> bool {
     DRIVING.get()
 }
 
+/// The token of the thread that turns a loop, which is attached unless it is parked.
+///
+/// # Panics
+///
+/// On any other thread, and while it is parked.
+pub(crate) fn token<Owner>(_lifetime: &Owner) -> Python<'_> {
+    assert!(
+        DRIVING.get() && SAVED.get().is_null(),
+        "only the loop's thread has a token, while it is not parked"
+    );
+    // SAFETY: As the flags say, this thread is inside run_forever, which holds the GIL, and
+    // has not given it back. A park needs the owner for itself, so no token outlasts that.
+    unsafe { Python::assume_attached() }
+}
+
 /// The runtime's park hook: gives back the GIL.
 pub(crate) fn release_while_parked() {
     if !DRIVING.get() || !SAVED.get().is_null() {

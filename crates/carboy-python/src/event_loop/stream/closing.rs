@@ -25,9 +25,9 @@ impl StreamTransport {
             }
             is_drained
         };
-        this.unwatch(Interest::Read);
+        this.unwatch(slf.py(), Interest::Read);
         if is_drained {
-            this.unwatch(Interest::Write);
+            this.unwatch(slf.py(), Interest::Write);
             Self::schedule_connection_lost(slf, slf.py().None().into_bound(slf.py()))?;
         }
         Ok(())
@@ -46,8 +46,8 @@ impl StreamTransport {
             state.queue.take_all()
         };
         drop(left);
-        this.unwatch(Interest::Write);
-        this.unwatch(Interest::Read);
+        this.unwatch(slf.py(), Interest::Write);
+        this.unwatch(slf.py(), Interest::Read);
         Self::schedule_connection_lost(slf, error)
     }
 

@@ -66,7 +66,7 @@ impl StreamTransport {
             }
             state.paused = true;
         }
-        this.unwatch(Interest::Read);
+        this.unwatch(slf.py(), Interest::Read);
         Self::log(slf, "%r pauses reading")
     }
 

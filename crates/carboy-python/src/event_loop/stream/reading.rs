@@ -157,7 +157,7 @@ impl StreamTransport {
             .and_then(|answer| answer.is_truthy());
         match keep_open {
             Ok(true) => {
-                this.unwatch(Interest::Read);
+                this.unwatch(slf.py(), Interest::Read);
                 Ok(())
             }
             Ok(false) => Self::close_gracefully(slf),

@@ -177,7 +177,7 @@ impl StreamTransport {
         let callback = QueuedHandle::Ready(Watched::Stream(slf.clone().unbind()), interest);
         let queues = this.event_loop.get().queues();
         let watched = descriptor::with_borrowed(this.number, |descriptor| {
-            queues.watch(descriptor, interest, callback)
+            queues.watch(py, descriptor, interest, callback)
         });
         watched
             .and_then(|watched| watched)
@@ -188,11 +188,11 @@ impl StreamTransport {
             })
     }
 
-    pub(super) fn unwatch(&self, interest: Interest) {
+    pub(super) fn unwatch(&self, py: Python<'_>, interest: Interest) {
         if self.watched(interest).swap(false, Ordering::AcqRel) {
             let queues = self.event_loop.get().queues();
             let removed = descriptor::with_borrowed(self.number, |descriptor| {
-                queues.unwatch(descriptor, interest)
+                queues.unwatch(py, descriptor, interest)
             });
             drop(removed);
         }

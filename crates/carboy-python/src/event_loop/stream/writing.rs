@@ -189,7 +189,7 @@ impl StreamTransport {
             }
             Err(error) if is_try_again(&error) => Ok(()),
             Err(error) => {
-                this.unwatch(Interest::Write);
+                this.unwatch(slf.py(), Interest::Write);
                 let left = this.state().queue.take_all();
                 drop(left);
                 let waiter = this.empty_waiter(slf.py());
@@ -214,7 +214,7 @@ impl StreamTransport {
             }
             (state.closing, state.eof_written)
         };
-        this.unwatch(Interest::Write);
+        this.unwatch(slf.py(), Interest::Write);
         if let Some(waiter) = this.empty_waiter(py) {
             waiter.call_method1("set_result", (py.None(),))?;
         }
