@@ -1,8 +1,10 @@
 //! What the bytes of a connection do, written down where they pass.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use tokio::time::Instant;
+
+use crate::raw_head::{HeadRecorder, RawHead};
 
 /// Shared by a connection's stream, which writes it down, and who waits for a response.
 #[derive(Debug, Default)]
@@ -11,11 +13,24 @@ pub(crate) struct Activity {
     write_blocked_since: Cell<Option<Instant>>,
     /// When a block ended last.
     write_resumed: Cell<Option<Instant>>,
+    head: RefCell<HeadRecorder>,
 }
 
 impl Activity {
-    pub(crate) fn note_read(&self, bytes: usize) {
-        self.bytes_read.set(self.bytes_read.get() + bytes as u64);
+    pub(crate) fn note_read(&self, bytes: &[u8]) {
+        self.bytes_read
+            .set(self.bytes_read.get() + bytes.len() as u64);
+        self.head.borrow_mut().note(bytes);
+    }
+
+    /// Takes down the head of the response that comes next (HTTP/1.1).
+    pub(crate) fn record_head(&self) {
+        self.head.borrow_mut().begin();
+    }
+
+    /// The head that was taken down.
+    pub(crate) fn take_head(&self) -> Option<RawHead> {
+        self.head.borrow_mut().take()
     }
 
     pub(crate) fn note_written(&self) {

@@ -223,10 +223,17 @@ impl Shared {
             };
             let (upload, progress) = Upload::new(body);
             let message = assemble(request, &target, is_http2, upload)?;
+            let keeps_head = request.is_plain && !is_http2;
+            if keeps_head {
+                lease.activity().record_head();
+            }
             match exchange(&mut lease, message, &progress, &timeouts, call.deadline).await {
                 Ok(response) => {
                     call.stopwatch.head_came();
-                    let (head, incoming) = take_apart(response, &request.url);
+                    let (mut head, incoming) = take_apart(response, &request.url);
+                    if keeps_head {
+                        head.raw = lease.activity().take_head();
+                    }
                     let decoder = if request.is_plain {
                         None
                     } else {
@@ -421,15 +428,29 @@ fn assemble(
             format!("the URL {url} can't be requested: {error}"),
         )
     };
-    let uri: Uri = url[start..Position::AfterQuery]
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| unusable(&error))?;
+    let uri: Uri = match &request.target {
+        None => url[start..Position::AfterQuery]
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| unusable(&error))?,
+        Some(exact) if is_absolute => Uri::builder()
+            .scheme(url.scheme())
+            .authority(&url[Position::BeforeHost..Position::AfterPort])
+            .path_and_query(exact.clone())
+            .build()
+            .map_err(|error| unusable(&error))?,
+        Some(exact) => Uri::from(exact.clone()),
+    };
     let mut message = hyper::Request::new(upload);
     *message.method_mut() = request.method.clone();
     *message.uri_mut() = uri;
     let mut headers = request.headers.clone();
-    // hyper writes both to fit the content.
-    headers.remove(header::CONTENT_LENGTH);
+    // hyper writes both to fit the content; that there is none it leaves to others to say.
+    let says_none = headers
+        .get(header::CONTENT_LENGTH)
+        .is_some_and(|it| it == "0");
+    if !(says_none && message.body().is_empty()) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     headers.remove(header::TRANSFER_ENCODING);
     if is_http2 {
         *message.version_mut() = Version::HTTP_2;
@@ -501,6 +522,7 @@ fn take_apart(response: hyper::Response<Incoming>, url: &Url) -> (ResponseHead, 
         reason: reason.map(|reason| reason.as_bytes().to_vec()),
         version: parts.version,
         headers: parts.headers,
+        raw: None,
         url: url.clone(),
     };
     (head, incoming)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use url::Url;
 
@@ -20,6 +21,8 @@ pub struct Request {
     pub method: Method,
     /// The URL, whose user and password are used if there is no authentication.
     pub url: Url,
+    /// The path and the query to the letter, instead of those of the URL.
+    pub target: Option<PathAndQuery>,
     /// The caller's headers. What is missing is added: `Host`, `User-Agent`, `Accept`,
     /// `Accept-Encoding`, `Content-Length`.
     pub headers: HeaderMap,
@@ -37,7 +40,8 @@ pub struct Request {
     pub cookies: Option<Arc<CookieJar>>,
     /// Which way it takes.
     pub way: Way,
-    /// Whether content codings are asked for and undone, and default headers added.
+    /// Whether it is another library's: no header is added, content codings are left alone, and
+    /// the head of the response is kept as it came.
     pub is_plain: bool,
     /// Whether the content is read later: then `total` is for the head alone.
     pub is_streamed: bool,
@@ -49,6 +53,7 @@ impl Request {
         Self {
             method,
             url,
+            target: None,
             headers: HeaderMap::new(),
             body: RequestBody::Empty,
             timeouts: Timeouts::default(),

@@ -3,6 +3,7 @@
 use http::{HeaderMap, StatusCode, Version};
 use url::Url;
 
+use crate::raw_head::RawHead;
 use crate::response_body::ResponseBody;
 
 /// The head of a response.
@@ -16,6 +17,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// The headers, in their order.
     pub headers: HeaderMap,
+    /// The head as it came, if the request was a plain one in HTTP/1.1.
+    pub raw: Option<RawHead>,
     /// What was requested, after redirects.
     pub url: Url,
 }

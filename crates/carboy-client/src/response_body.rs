@@ -134,6 +134,8 @@ impl ResponseBody {
     /// The next piece as it came.
     async fn raw_chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let since = Instant::now();
+        // That of a wait that was given up: there was time between.
+        self.timer = None;
         poll_fn(|context| self.poll_raw_chunk(since, context)).await
     }
 

@@ -103,8 +103,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
-        let bytes = buffer.filled().len() - before;
-        if bytes > 0 {
+        let bytes = &buffer.filled()[before..];
+        if !bytes.is_empty() {
             self.activity.note_read(bytes);
         }
         read

@@ -1,6 +1,6 @@
 //! Whom to trust and as whom to appear: the settings of rustls.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -25,9 +25,9 @@ pub enum Trust {
     #[default]
     Platform,
     /// Those whose certificate comes from one of these authorities, in DER.
-    Authorities(Vec<Vec<u8>>),
+    Authorities(Arc<Vec<Vec<u8>>>),
     /// As `Authorities`, whatever name the certificate has.
-    AnyName(Vec<Vec<u8>>),
+    AnyName(Arc<Vec<Vec<u8>>>),
     /// Everybody. The connection is secret, but nobody knows to whom.
     Everybody,
 }
@@ -39,7 +39,7 @@ impl Trust {
     ///
     /// `Tls` when there is no certificate in it.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
-        Ok(Self::Authorities(certificates(pem)?))
+        Ok(Self::Authorities(Arc::new(certificates(pem)?)))
     }
 }
 
@@ -117,7 +117,38 @@ pub(crate) fn client_config(
         let config = build(trust, identity, versions)?;
         return Ok(Arc::clone(PLATFORM.get_or_init(|| config)));
     }
-    build(trust, identity, versions)
+    let known = |settings: &Settings| {
+        settings.trust == *trust
+            && settings.identity.as_ref() == identity
+            && settings.versions == versions
+    };
+    let mut configs = CONFIGS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, config)) = configs.iter().find(|(settings, _)| known(settings)) {
+        return Ok(Arc::clone(config));
+    }
+    let config = build(trust, identity, versions)?;
+    if configs.len() >= KEPT_CONFIGS {
+        configs.remove(0);
+    }
+    let settings = Settings {
+        trust: trust.clone(),
+        identity: identity.cloned(),
+        versions,
+    };
+    configs.push((settings, Arc::clone(&config)));
+    Ok(config)
+}
+
+/// Settings that were made last, for the connections to come: making them anew means to parse
+/// every certificate, and forgets the sessions that could be resumed.
+static CONFIGS: Mutex<Vec<(Settings, Arc<ClientConfig>)>> = Mutex::new(Vec::new());
+
+const KEPT_CONFIGS: usize = 32;
+
+struct Settings {
+    trust: Trust,
+    identity: Option<Identity>,
+    versions: HttpVersions,
 }
 
 fn build(

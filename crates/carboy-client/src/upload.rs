@@ -220,6 +220,11 @@ impl Upload {
         (upload, progress)
     }
 
+    /// Whether there is no content.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.body, RequestBody::Empty)
+    }
+
     /// The content, when nothing of it was sent.
     pub(crate) fn into_body(self) -> RequestBody {
         self.body
