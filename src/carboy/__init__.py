@@ -1,6 +1,7 @@
 """carboy serves an unmodified Flask app natively on asyncio, from a Rust core."""
 
 from carboy._carboy import Promise
+from carboy.compat.installation import install, uninstall
 from carboy.event_loop import EventLoop, new_event_loop, run
 from carboy.scope import ClientDisconnected, DeadlineExceeded, deadline, remaining_seconds
 from carboy.server import Limits, Server, ServerConfig, serve
@@ -14,8 +15,10 @@ __all__ = [
     "Server",
     "ServerConfig",
     "deadline",
+    "install",
     "new_event_loop",
     "remaining_seconds",
     "run",
     "serve",
+    "uninstall",
 ]

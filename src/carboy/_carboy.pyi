@@ -37,6 +37,7 @@ __all__ = [
     "InputStream",
     "NativeEventLoop",
     "NativeServer",
+    "PlainResponse",
     "Promise",
     "PromiseAwaiter",
     "PromiseResolver",
@@ -47,6 +48,7 @@ __all__ = [
     "StartResponse",
     "StreamTransport",
     "TimerHandle",
+    "Transport",
     "Upload",
     "WorkerPool",
     "add_home_loop",
@@ -499,6 +501,51 @@ class ResponseData:
 @final
 class ContentStream:
     def next(self) -> Promise[bytes | None]: ...
+    def close(self) -> None: ...
+
+@final
+class PlainResponse:
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> bytes: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def ready(self) -> bytes: ...
+    @property
+    def is_complete(self) -> bool: ...
+    def pairs(self) -> list[tuple[bytes, bytes]]: ...
+    def lists_by_name(self) -> dict[str, list[str]]: ...
+    def read(self) -> bytes | None: ...
+    def next(self) -> Promise[bytes | None] | None: ...
+    def close(self) -> None: ...
+
+@final
+class Transport:
+    def __new__(cls, client: HttpClient) -> Self: ...
+    def send(
+        self,
+        method: str,
+        origin: str,
+        target: str | bytes,
+        headers: Iterable[tuple[str | bytes, str | bytes]],
+        body: bytes | Upload | None,
+        timeouts: tuple[float | None, float | None, float | None, float | None],
+        way: str,
+    ) -> PlainResponse: ...
+    def send_soon(
+        self,
+        method: str,
+        origin: str,
+        target: str | bytes,
+        headers: Iterable[tuple[str | bytes, str | bytes]],
+        body: bytes | Upload | None,
+        timeouts: tuple[float | None, float | None, float | None, float | None],
+        way: str,
+    ) -> Promise[PlainResponse]: ...
+    @staticmethod
+    def wait(promise: Promise[_T]) -> _T: ...
     def close(self) -> None: ...
 
 @final

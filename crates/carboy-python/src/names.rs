@@ -41,6 +41,8 @@ imported! {
     request_path_parts = "carboy.flask.pristine" . "request_path_parts";
     is_plain_request_class = "carboy.flask.pristine" . "is_plain_request_class";
     are_plain_response_classes = "carboy.flask.pristine" . "are_plain_response_classes";
+    /// Makes the error for sync code that would block the loop's thread.
+    blocking_call_error = "carboy.compat.blocking" . "blocking_call_error";
     get_running_loop = "asyncio" . "_get_running_loop";
     has_own_converter = "carboy.flask.pristine" . "has_own_converter";
     rule_facts = "carboy.flask.pristine" . "rule_facts";

@@ -59,7 +59,7 @@ fn settle(
 #[pymethods]
 impl ContentStream {
     /// Return the promise of the next piece, or of ``None`` at the end.
-    fn next(&self, py: Python<'_>) -> PyResult<Py<Promise>> {
+    pub(super) fn next(&self, py: Python<'_>) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, "a piece of a response")?;
         // When the run of the loop has ended, what is pending is dropped, which rejects it.
         self.commands.send(Command::Next(pending)).ok();
@@ -67,7 +67,7 @@ impl ContentStream {
     }
 
     /// Give the connection back, or close it if there is much to read still.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.commands.send(Command::Close).ok();
     }
 }

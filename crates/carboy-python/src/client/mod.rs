@@ -11,7 +11,9 @@ mod error;
 mod event_stream;
 mod home;
 mod native_client;
+mod plain_response;
 mod response;
+mod transport;
 mod upload;
 
 pub(crate) use authentication::HttpAuthentication;
@@ -20,5 +22,7 @@ pub(crate) use cookies::CookieJar;
 pub(crate) use event_stream::EventStream;
 pub(crate) use home::forget_connections;
 pub(crate) use native_client::HttpClient;
+pub(crate) use plain_response::PlainResponse;
 pub(crate) use response::ResponseData;
+pub(crate) use transport::Transport;
 pub(crate) use upload::Upload;

@@ -46,7 +46,7 @@ type TimeoutTuple = (
     Option<f64>,
 );
 
-fn duration(seconds: f64) -> PyResult<Duration> {
+pub(super) fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| PyValueError::new_err(format!("{seconds} is not a time to wait, in seconds")))
 }
@@ -254,6 +254,10 @@ impl HttpClient {
 }
 
 impl HttpClient {
+    pub(super) fn settings(&self) -> &Arc<ClientSettings> {
+        &self.settings
+    }
+
     fn prepare(method: &str, url: &str, way: Option<&str>) -> Result<Request, Error> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| {
             let message = format!("{method:?} is no method");
@@ -304,7 +308,7 @@ fn with_bytes<T>(part: &Bound<'_, PyAny>, function: impl FnOnce(&[u8]) -> T) -> 
     }
 }
 
-fn content(body: Option<&Bound<'_, PyAny>>) -> PyResult<RequestBody> {
+pub(super) fn content(body: Option<&Bound<'_, PyAny>>) -> PyResult<RequestBody> {
     let Some(body) = body else {
         return Ok(RequestBody::Empty);
     };

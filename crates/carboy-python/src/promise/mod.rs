@@ -71,4 +71,4 @@ pub(crate) use search::{holds_promises, promise_of_value};
     unused_imports,
     reason = "for native code that has something to promise"
 )]
-pub(crate) use waiter::remaining;
+pub(crate) use waiter::{remaining, wait_in_any_code};

@@ -10,8 +10,9 @@ use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::host::Core;
+use super::host::{Core, Failure, cancelled_error, into_result};
 use super::native_loop::call_later;
+use super::object::Promise;
 use super::owner::Owner;
 use crate::attach::detached;
 use crate::names;
@@ -127,6 +128,32 @@ pub(super) fn wait(py: Python<'_>, promise: &Core, timeout: Option<Duration>) ->
             promise.origin().describe(py)
         )));
     }
+    wait_here(py, promise, timeout)
+}
+
+/// Waits for the outcome of a promise that is settled on another thread, and takes it. Unlike
+/// `wait`, a loop that runs on this thread is made to wait too: as it would be by the library
+/// whose blocking call this is. A wait that ends early cancels the promise.
+///
+/// # Errors
+///
+/// The promise's own error; `DeadlineExceeded`; what a signal's handler raises.
+pub(crate) fn wait_in_any_code(py: Python<'_>, promise: &Py<Promise>) -> PyResult<Py<PyAny>> {
+    let core = promise.get().core();
+    core.mark_handled();
+    if !core.is_settled()
+        && let Err(error) = wait_here(py, core, None)
+    {
+        core.cancel(Failure::new(py, cancelled_error(py, None)));
+        return Err(error);
+    }
+    match core.outcome() {
+        Some(outcome) => into_result(py, outcome),
+        None => Err(cancelled_error(py, None)),
+    }
+}
+
+fn wait_here(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyResult<()> {
     let waiter = Waiter::new();
     let limit = Limit::new(py, timeout)?;
     let _timer = match (limit.left, &waiter.worker) {

@@ -1,0 +1,159 @@
+//! A response for another HTTP library: as it came.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use carboy_client::ResponseHead;
+use http::Version;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+
+use super::content::ContentStream;
+use crate::promise::{Promise, wait_in_any_code};
+
+/// A response's head, the content that came with it, and where the rest comes from.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct PlainResponse {
+    head: ResponseHead,
+    ready: Bytes,
+    /// What is raised instead of further content.
+    failure: Mutex<Option<PyErr>>,
+    stream: Option<ContentStream>,
+}
+
+impl PlainResponse {
+    pub(super) fn new(
+        head: ResponseHead,
+        ready: Bytes,
+        failure: Option<PyErr>,
+        stream: Option<ContentStream>,
+    ) -> Self {
+        Self {
+            head,
+            ready,
+            failure: Mutex::new(failure),
+            stream,
+        }
+    }
+
+    /// Names and values of the fields: as they came, or in lower case where HTTP says so.
+    fn fields(&self) -> Vec<(&[u8], &[u8])> {
+        match &self.head.raw {
+            Some(raw) => raw.fields().collect(),
+            None => self
+                .head
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+                .collect(),
+        }
+    }
+}
+
+/// Bytes as text in Latin-1.
+fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => PyString::new(py, text),
+        _ => {
+            let text: String = bytes.iter().copied().map(char::from).collect();
+            PyString::new(py, &text)
+        }
+    }
+}
+
+#[pymethods]
+impl PlainResponse {
+    /// The status, a number.
+    #[getter]
+    fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    /// The reason phrase, or the usual one.
+    #[getter]
+    fn reason<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let usual = || self.head.status.canonical_reason().unwrap_or_default();
+        match &self.head.reason {
+            Some(reason) => PyBytes::new(py, reason),
+            None if self.head.version == Version::HTTP_2 => PyBytes::new(py, b""),
+            None => PyBytes::new(py, usual().as_bytes()),
+        }
+    }
+
+    /// The version of HTTP: 10, 11 or 20.
+    #[getter]
+    fn version(&self) -> u8 {
+        match self.head.version {
+            Version::HTTP_2 => 20,
+            Version::HTTP_10 => 10,
+            _ => 11,
+        }
+    }
+
+    /// The content that came with the head.
+    #[getter]
+    fn ready<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.ready)
+    }
+
+    /// Whether that is all there is.
+    #[getter]
+    fn is_complete(&self) -> bool {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stream.is_none() && failure.is_none()
+    }
+
+    /// Return the fields as pairs of bytes.
+    fn pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for (name, value) in self.fields() {
+            list.append((PyBytes::new(py, name), PyBytes::new(py, value)))?;
+        }
+        Ok(list)
+    }
+
+    /// Return the fields as urllib3 keeps them: by name in lower case, a list of the name as it
+    /// came and the values.
+    fn lists_by_name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let lists = PyDict::new(py);
+        for (name, value) in self.fields() {
+            let value = latin1(py, value);
+            let key = latin1(py, &name.to_ascii_lowercase());
+            match lists.get_item(&key)? {
+                Some(known) => known.cast_into::<PyList>()?.append(value)?,
+                None => lists.set_item(key, PyList::new(py, [latin1(py, name), value])?)?,
+            }
+        }
+        Ok(lists)
+    }
+
+    /// Wait for the next piece of the rest of the content and return it; ``None`` at the end.
+    fn read(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.next(py)? {
+            Some(promise) => wait_in_any_code(py, &promise),
+            None => Ok(py.None()),
+        }
+    }
+
+    /// Return the promise of the next piece of the rest, or ``None`` if there is no rest.
+    fn next(&self, py: Python<'_>) -> PyResult<Option<Py<Promise>>> {
+        let failure = {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.take()
+        };
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        self.stream
+            .as_ref()
+            .map(|stream| stream.next(py))
+            .transpose()
+    }
+
+    /// Let go of content that is not read.
+    fn close(&self) {
+        if let Some(stream) = &self.stream {
+            stream.close();
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The pool below other HTTP libraries: `carboy.compat` calls this where they call theirs.
+//!
+//! A request goes out to the letter, and of the response nothing is undone or followed: the
+//! library above does that. Its blocking half waits for the response, its asynchronous half
+//! gets a promise.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use carboy_client::{
+    Client, ClientSettings, Error, ErrorKind, Proxy, Request, ResponseBody, Retries, Timeouts, Way,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+use tokio::sync::oneshot;
+use url::{Position, Url};
+
+use super::content::ContentStream;
+use super::error::exception;
+use super::home;
+use super::native_client::{HttpClient, content, duration};
+use super::plain_response::PlainResponse;
+use super::upload::begin;
+use crate::ffi::thread_state;
+use crate::names;
+use crate::promise::{PendingPromise, Promise, native_loop, wait_in_any_code};
+use crate::runtime;
+use crate::worker::post_to_loop;
+
+/// Content up to this size that is there with the head is read with it.
+const READY_BYTES: usize = 256 * 1024;
+
+/// Connect, read, write and pool, in seconds.
+type TimeoutTuple = (Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+
+/// Sends the requests of another library.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct Transport {
+    settings: Arc<ClientSettings>,
+    is_closed: AtomicBool,
+    /// Whether there may be connections.
+    was_used: AtomicBool,
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        // Its connections would be kept until they have been idle for long enough.
+        if self.was_used.load(Ordering::Acquire) && !self.is_closed.load(Ordering::Acquire) {
+            Python::try_attach(|py| self.close(py).ok());
+        }
+    }
+}
+
+#[pymethods]
+impl Transport {
+    /// Args:
+    ///     client: Whose settings and connections are used.
+    #[new]
+    fn new(client: &HttpClient) -> Self {
+        Self {
+            settings: Arc::clone(client.settings()),
+            is_closed: AtomicBool::new(false),
+            was_used: AtomicBool::new(false),
+        }
+    }
+
+    /// Send a request, and return the response when its head has come.
+    ///
+    /// Args:
+    ///     method: The method.
+    ///     origin: Scheme, host and port: ``http://example.org:8080``.
+    ///     target: Path and query to the letter.
+    ///     headers: All headers, pairs of text (Latin-1) or bytes.
+    ///     body: The content.
+    ///     timeouts: For connecting, reading, writing and the wait for a connection, in seconds.
+    ///     way: A proxy's URL, ``unix:`` and a path, or nothing to go straight.
+    ///
+    /// Raises:
+    ///     ``ValueError``: If it can't be sent like this; nothing was.
+    ///     ``HTTPError``: As ``carboy.http`` raises them.
+    ///     ``BlockingCallInAsyncView``: On the thread of the loop.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call from Python; positions cost less than an object would"
+    )]
+    fn send(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        origin: &str,
+        target: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        body: Option<&Bound<'_, PyAny>>,
+        timeouts: TimeoutTuple,
+        way: &str,
+    ) -> PyResult<Py<PyAny>> {
+        if thread_state::is_driving() {
+            return Err(blocking_call(py, method, origin));
+        }
+        let call = prepare(method, origin, target, headers, body, timeouts, way)?;
+        let promise = self.begin(py, call, format!("{method} {origin}"))?;
+        wait_in_any_code(py, &promise)
+    }
+
+    /// As ``send``, as a promise.
+    #[expect(clippy::too_many_arguments, reason = "as send()")]
+    fn send_soon(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        origin: &str,
+        target: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        body: Option<&Bound<'_, PyAny>>,
+        timeouts: TimeoutTuple,
+        way: &str,
+    ) -> PyResult<Py<Promise>> {
+        let call = prepare(method, origin, target, headers, body, timeouts, way)?;
+        self.begin(py, call, format!("{method} {origin}"))
+    }
+
+    /// Wait for a promise of this transport's, in sync code.
+    #[staticmethod]
+    fn wait(py: Python<'_>, promise: &Bound<'_, Promise>) -> PyResult<Py<PyAny>> {
+        if thread_state::is_driving() {
+            return Err(blocking_call(py, "a", "blocking call"));
+        }
+        wait_in_any_code(py, promise.as_unbound())
+    }
+
+    /// Close what is idle, on the loop that is used here. Later requests fail.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_closed.swap(true, Ordering::AcqRel) || !self.was_used.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let settings = Arc::clone(&self.settings);
+        begin(
+            &native_loop(py)?,
+            async move { home::close_here(&settings) },
+        )
+    }
+}
+
+impl Transport {
+    fn begin(&self, py: Python<'_>, call: Request, label: String) -> PyResult<Py<Promise>> {
+        let (promise, pending) = PendingPromise::new(py, &label)?;
+        if self.is_closed.load(Ordering::Acquire) {
+            let error = Error::new(ErrorKind::Closed, "the client was closed");
+            pending.reject(py, exception(py, &error, &py.None()));
+            return Ok(promise);
+        }
+        let (cancel, cancelled) = oneshot::channel();
+        pending.on_cancel(move || {
+            // A call that has ended has nothing to cancel.
+            cancel.send(()).ok();
+        });
+        self.was_used.store(true, Ordering::Release);
+        let settings = Arc::clone(&self.settings);
+        if thread_state::is_driving() {
+            runtime::spawn(run(settings, call, cancelled, pending));
+        } else {
+            let begin =
+                move |_: Python<'_>| runtime::spawn(run(settings, call, cancelled, pending));
+            post_to_loop(&native_loop(py)?, Box::new(begin))?;
+        }
+        Ok(promise)
+    }
+}
+
+fn blocking_call(py: Python<'_>, method: &str, origin: &str) -> PyErr {
+    names::blocking_call_error(py)
+        .and_then(|make| make.call1((format!("{method} {origin}"),)))
+        .map_or_else(|error| error, PyErr::from_value)
+}
+
+fn prepare(
+    method: &str,
+    origin: &str,
+    target: &Bound<'_, PyAny>,
+    headers: &Bound<'_, PyAny>,
+    body: Option<&Bound<'_, PyAny>>,
+    (connect, read, write, pool): TimeoutTuple,
+    way: &str,
+) -> PyResult<Request> {
+    let refuse = |what: &str, error: &dyn std::fmt::Display| {
+        PyValueError::new_err(format!("{what} can't be used: {error}"))
+    };
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|error| refuse("the method", &error))?;
+    let url = Url::parse(origin).map_err(|error| refuse("the origin", &error))?;
+    let target = with_latin1(target, |bytes| PathAndQuery::try_from(bytes))?;
+    let target = target.map_err(|error| refuse("the target", &error))?;
+    let way = match way.strip_prefix("unix:") {
+        Some(path) => Way::Unix(path.into()),
+        None if way.is_empty() => Way::Direct,
+        None => {
+            let proxy = Proxy::parse(way).map_err(|error| refuse("the proxy", &error))?;
+            Way::Proxy(Arc::new(proxy))
+        }
+    };
+    Ok(Request {
+        target: Some(target),
+        headers: header_map(headers, &url)?,
+        body: content(body)?,
+        timeouts: Timeouts {
+            connect: connect.map(duration).transpose()?,
+            read: read.map(duration).transpose()?,
+            write: write.map(duration).transpose()?,
+            pool: pool.map(duration).transpose()?,
+            total: None,
+        },
+        redirects: None,
+        retries: Retries {
+            attempts: 0,
+            ..Retries::default()
+        },
+        way,
+        is_plain: true,
+        is_streamed: true,
+        ..Request::new(method, url)
+    })
+}
+
+/// The headers, with that of the host in front (RFC 9110 section 7.2) if there is none.
+fn header_map(headers: &Bound<'_, PyAny>, url: &Url) -> PyResult<HeaderMap> {
+    let mut map = HeaderMap::with_capacity(headers.len().unwrap_or_default() + 1);
+    let host = &url[Position::BeforeHost..Position::AfterPort];
+    let host = HeaderValue::from_str(host)
+        .map_err(|error| PyValueError::new_err(format!("the host can't be used: {error}")))?;
+    map.insert(header::HOST, host);
+    let mut has_own_host = false;
+    for pair in headers.try_iter()? {
+        let pair = pair?.cast_into::<PyTuple>()?;
+        let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
+        let parsed_name = with_latin1(&name, HeaderName::from_bytes)?;
+        let parsed_value = with_latin1(&value, HeaderValue::from_bytes)?;
+        match (parsed_name, parsed_value) {
+            (Ok(header::HOST), Ok(value)) if !has_own_host => {
+                has_own_host = true;
+                map.insert(header::HOST, value);
+            }
+            (Ok(name), Ok(value)) => {
+                map.append(name, value);
+            }
+            _ => {
+                let message = format!("{name:?}: {value:?} can't be a header");
+                return Err(PyValueError::new_err(message));
+            }
+        }
+    }
+    Ok(map)
+}
+
+/// Text as Latin-1, as `http.client` does, or bytes as they are.
+fn with_latin1<T>(part: &Bound<'_, PyAny>, function: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
+    let py = part.py();
+    let Ok(text) = part.cast::<PyString>() else {
+        return Ok(function(part.cast::<PyBytes>()?.as_bytes()));
+    };
+    match text.to_str() {
+        Ok(ascii) if ascii.is_ascii() => Ok(function(ascii.as_bytes())),
+        _ => {
+            let encoded = text.call_method1(intern!(py, "encode"), (intern!(py, "latin-1"),))?;
+            Ok(function(encoded.cast::<PyBytes>()?.as_bytes()))
+        }
+    }
+}
+
+/// Makes a call, unless it is cancelled, and settles its promise.
+async fn run(
+    settings: Arc<ClientSettings>,
+    request: Request,
+    cancelled: oneshot::Receiver<()>,
+    pending: PendingPromise,
+) {
+    let client = home::client_here(&settings);
+    tokio::select! {
+        biased;
+        Ok(()) = cancelled => {}
+        outcome = make(client, request) => {
+            Python::attach(|py| match settle(py, outcome) {
+                Ok(response) => pending.fulfil(py, response),
+                Err(error) => pending.reject(py, error),
+            });
+        }
+    }
+}
+
+/// A response with as much content as came with its head.
+struct Made {
+    response: carboy_client::Response,
+    ready: Bytes,
+    /// Why nothing follows that.
+    error: Option<Error>,
+}
+
+async fn make(client: Client, request: Request) -> Result<Made, Error> {
+    let mut response = client.send(request).await?;
+    let (ready, error) = read_ready(&mut response.body).await;
+    Ok(Made {
+        response,
+        ready,
+        error,
+    })
+}
+
+/// Reads content for which nobody has to wait.
+async fn read_ready(body: &mut ResponseBody) -> (Bytes, Option<Error>) {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut has_yielded = false;
+    let mut error = None;
+    while !body.is_at_end() && first.len() + rest.len() < READY_BYTES {
+        let piece = {
+            let mut next = pin!(body.chunk());
+            poll_fn(|context| {
+                Poll::Ready(match next.as_mut().poll(context) {
+                    Poll::Ready(piece) => Some(piece),
+                    Poll::Pending => None,
+                })
+            })
+            .await
+        };
+        match piece {
+            Some(Ok(Some(piece))) if first.is_empty() => first = piece,
+            Some(Ok(Some(piece))) => {
+                if rest.is_empty() {
+                    rest.extend_from_slice(&first);
+                    first = Bytes::new();
+                }
+                rest.extend_from_slice(&piece);
+            }
+            Some(Err(failure)) => {
+                error = Some(failure);
+                break;
+            }
+            // The connection's task may have more of what was read with the head.
+            None if !has_yielded => {
+                has_yielded = true;
+                tokio::task::yield_now().await;
+            }
+            None | Some(Ok(None)) => break,
+        }
+    }
+    let ready = if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    };
+    (ready, error)
+}
+
+fn settle(py: Python<'_>, outcome: Result<Made, Error>) -> PyResult<Py<PyAny>> {
+    let Made {
+        response,
+        ready,
+        error,
+    } = outcome.map_err(|error| exception(py, &error, &py.None()))?;
+    let failure = error.map(|error| exception(py, &error, &py.None()));
+    let stream = if response.body.is_at_end() || failure.is_some() {
+        None
+    } else {
+        let (stream, reader) = ContentStream::new(response.body, py.None());
+        runtime::spawn(reader);
+        Some(stream)
+    };
+    let response = PlainResponse::new(response.head, ready, failure, stream);
+    Ok(Py::new(py, response)?.into_any())
+}

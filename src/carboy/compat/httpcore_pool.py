@@ -1,0 +1,427 @@
+"""httpcore's connection pools, and httpcore2's, over carboy's.
+
+The pool objects stay what they are; only ``handle_request`` and ``handle_async_request`` are
+carboy's. What carboy can't do as httpcore would, httpcore does: see ``_is_covered``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from carboy._carboy import HttpClient, PlainResponse, Transport
+from carboy.compat import pristine
+from carboy.compat.httpcore_message import (
+    VERSIONS,
+    AsyncContent,
+    Content,
+    NetworkStream,
+    arguments,
+    content_of,
+)
+from carboy.compat.httpcore_settings import proxy_of, trust_of_contexts
+from carboy.compat.patching import Patches, demand_original
+from carboy.compat.trust import Trust, certificate_error
+from carboy.compat.upload import AsyncPump, Pump
+from carboy.http import exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_ATTRIBUTE = "_carboy_link"
+
+_UNLIMITED = 1_000_000_000
+
+
+class _UseHttpcore(Exception):  # noqa: N818 - It is no error.
+    """The request is to be made by httpcore after all; nothing of it was sent."""
+
+
+class _Link:
+    """The way from one pool of httpcore's to carboy's."""
+
+    __slots__ = ("is_refused", "proxy", "retries", "transport")
+
+    def __init__(self, transport: Transport, proxy: str, retries: int) -> None:
+        self.transport = transport
+        self.proxy = proxy
+        self.retries = retries
+        #: Hosts whose TLS handshake has failed, so that httpcore is to try or to say why.
+        self.is_refused: set[bytes] = set()
+
+
+class Library:
+    """httpcore or httpcore2, as carboy sees it.
+
+    Args:
+        name: The package.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.package: Any = importlib.import_module(name)
+        connections = f"{name}._sync.connection"
+        async_connections = f"{name}._async.connection"
+        self._errors = self._error_classes()
+        parts = [
+            (socket, "socket", "socket"),
+            (socket, "create_connection", "socket"),
+            (socket, "getaddrinfo", "socket"),
+        ]
+        self.is_pristine = pristine.watch(
+            [
+                *parts,
+                (self._module(connections).HTTPConnection, "handle_request", connections),
+                *self._backend_parts("_backends.sync", "SyncBackend"),
+            ]
+        )
+        self.is_async_pristine = pristine.watch(
+            [
+                *parts,
+                (
+                    self._module(async_connections).AsyncHTTPConnection,
+                    "handle_async_request",
+                    async_connections,
+                ),
+                *self._backend_parts("_backends.auto", "AutoBackend"),
+            ]
+        )
+        self._backends = {
+            self._module(f"{name}._backends.sync").SyncBackend,
+            self._module(f"{name}._backends.auto").AutoBackend,
+        }
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(name)
+
+    def _backend_parts(self, module: str, name: str) -> list[tuple[Any, str, str]]:
+        module = f"{self.name}.{module}"
+        backend = getattr(self._module(module), name)
+        return [(backend, "connect_tcp", module), (backend, "connect_unix_socket", module)]
+
+    def _error_classes(self) -> list[tuple[type[Exception], type[Exception]]]:
+        package = self.package
+        return [
+            (exceptions.ConnectTimeout, package.ConnectTimeout),
+            (exceptions.WriteTimeout, package.WriteTimeout),
+            (exceptions.PoolTimeout, package.PoolTimeout),
+            (exceptions.TimeoutException, package.ReadTimeout),
+            (exceptions.ConnectError, package.ConnectError),
+            (exceptions.WriteError, package.WriteError),
+            (exceptions.ProxyError, package.ProxyError),
+            (exceptions.LocalProtocolError, package.LocalProtocolError),
+            (exceptions.RemoteProtocolError, package.RemoteProtocolError),
+            (exceptions.NetworkError, package.ReadError),
+        ]
+
+    def translated(self, error: exceptions.HTTPError) -> Exception:
+        """Return what httpcore raises where carboy raises this."""
+        for ours, theirs in self._errors:
+            if isinstance(error, ours):
+                return theirs(_message_of(error))
+        raise error
+
+    # Requests.
+
+    def handle_request(self, pool: Any, request: Any, original: Callable[..., Any]) -> Any:
+        """Send a request for a pool, as its ``handle_request`` does."""
+        link = self._link(pool, request)
+        if link is None or not self.is_pristine():
+            return original(pool, request)
+        try:
+            return self._exchange(link, request)
+        except _UseHttpcore:
+            return original(pool, request)
+
+    def _exchange(self, link: _Link, request: Any) -> Any:
+        content, length = content_of(request)
+        for wait in _waits(link.retries):
+            if wait:
+                time.sleep(wait)
+            pump = None if content is None or isinstance(content, bytes) else Pump(content, length)
+            try:
+                call = arguments(request, content if pump is None else pump.upload, link.proxy)
+                if pump is None:
+                    response = link.transport.send(*call)
+                else:
+                    promise = link.transport.send_soon(*call)
+                    pump.run(promise)
+                    response = link.transport.wait(promise)
+            except (exceptions.ConnectError, exceptions.ConnectTimeout) as error:
+                unsent = None if pump is None else pump.unsent()
+                if isinstance(error, exceptions.TLSError):
+                    self._refuse(error, link, request, unsent)
+                content = content if unsent is None else unsent
+                failure = self.translated(error)
+                continue
+            except exceptions.HTTPError as error:
+                raise self.translated(error) from error
+            except ValueError as error:
+                # httpcore says what is wrong with it.
+                if pump is not None:
+                    request.stream = pump.unsent()
+                raise _UseHttpcore from error
+            return self._response(response, Content(self.translated, response))
+        raise failure
+
+    async def handle_async_request(
+        self, pool: Any, request: Any, original: Callable[..., Any]
+    ) -> Any:
+        """Send a request for a pool, as its ``handle_async_request`` does."""
+        link = self._link(pool, request)
+        if link is None or asyncio._get_running_loop() is None or not self.is_async_pristine():
+            return await original(pool, request)
+        try:
+            return await self._exchange_soon(link, request)
+        except _UseHttpcore:
+            return await original(pool, request)
+
+    async def _exchange_soon(self, link: _Link, request: Any) -> Any:
+        content, length = content_of(request)
+        for wait in _waits(link.retries):
+            if wait:
+                await asyncio.sleep(wait)
+            pump = None
+            if content is not None and not isinstance(content, bytes):
+                pump = AsyncPump(content, length)
+            try:
+                call = arguments(request, content if pump is None else pump.upload, link.proxy)
+                promise = link.transport.send_soon(*call)
+                if pump is not None:
+                    try:
+                        await pump.run()
+                    except BaseException:
+                        promise.cancel()
+                        raise
+                response = await promise
+            except (exceptions.ConnectError, exceptions.ConnectTimeout) as error:
+                unsent = None if pump is None else pump.unsent()
+                if isinstance(error, exceptions.TLSError):
+                    self._refuse(error, link, request, unsent)
+                content = content if unsent is None else unsent
+                failure = self.translated(error)
+                continue
+            except exceptions.HTTPError as error:
+                raise self.translated(error) from error
+            except ValueError as error:
+                if pump is not None:
+                    request.stream = pump.unsent()
+                raise _UseHttpcore from error
+            return self._response(response, AsyncContent(self.translated, response))
+        raise failure
+
+    def _response(self, response: PlainResponse, content: Any) -> Any:
+        # Its constructor would check and copy what is known to be right.
+        made = object.__new__(self.package.Response)
+        made.status = response.status
+        made.headers = response.pairs()
+        made.stream = content
+        made._stream_consumed = False
+        made.extensions = {
+            "http_version": VERSIONS[response.version],
+            "reason_phrase": response.reason,
+            "network_stream": NetworkStream(),
+        }
+        return made
+
+    def _refuse(self, error: Exception, link: _Link, request: Any, unsent: Any) -> None:
+        """Let httpcore try, or say why not."""
+        if (verdict := certificate_error(str(error))) is not None:
+            raise self.package.ConnectError(str(verdict)) from error
+        link.is_refused.add(request.url.host)
+        if unsent is not None:
+            request.stream = unsent
+        raise _UseHttpcore
+
+    # Pools.
+
+    def _link(self, pool: Any, request: Any) -> _Link | None:
+        attributes = pool.__dict__
+        link = attributes.get(_ATTRIBUTE)
+        if link is None:
+            link = attributes[_ATTRIBUTE] = self._make_link(pool) or False
+        if link is False or request.method == b"CONNECT":
+            return None
+        url = request.url
+        if url.scheme == b"https":
+            if link.is_refused and url.host in link.is_refused:
+                return None
+            if not self._trusts(pool):
+                return None
+        elif url.scheme != b"http":
+            return None
+        extensions = request.extensions
+        if "trace" in extensions or "sni_hostname" in extensions:
+            return None
+        for name, _ in request.headers:
+            if name.lower() == b"upgrade":
+                return None
+        return link  # type: ignore[no-any-return]
+
+    def _trusts(self, pool: Any) -> bool:
+        """Whether it is known what the pool's TLS context stands for."""
+        return pool._ssl_context is None or pool._ssl_context in trust_of_contexts
+
+    def _make_link(self, pool: Any) -> _Link | None:
+        if type(pool._network_backend) not in self._backends:
+            return None
+        if pool._socket_options is not None or pool._local_address is not None:
+            return None
+        proxy = proxy_of(pool)
+        if proxy is None:
+            return None
+        trust = None
+        if self._trusts(pool):
+            trust = self._default_trust()
+            if pool._ssl_context is not None:
+                trust = trust_of_contexts[pool._ssl_context]
+        versions = "1.1"
+        if pool._http2:
+            versions = "negotiated" if pool._http1 else "2"
+        expiry = pool._keepalive_expiry
+        limit = min(max(pool._max_connections, 1), _UNLIMITED)
+        try:
+            client = HttpClient(
+                connections=limit,
+                connections_per_host=limit,
+                idle_timeout=3600.0 if expiry is None else max(expiry, 0.0),
+                content_bytes=0,
+                http_versions=versions,
+                proxies=(None, None, ""),
+                **({} if trust is None else trust.settings()),
+            )
+        except (OSError, ValueError):
+            return None
+        return _Link(Transport(client), proxy, pool._retries)
+
+    def _default_trust(self) -> Trust | None:
+        try:
+            certifi = importlib.import_module("certifi")
+        except ImportError:
+            return None
+        return Trust(certifi.where())
+
+    def close(self, pool: Any) -> None:
+        """Close carboy's idle connections of a pool."""
+        link = pool.__dict__.pop(_ATTRIBUTE, None)
+        if link:
+            link.transport.close()
+
+    # Installation.
+
+    def patch(self, patches: Patches, library: str) -> None:
+        """Put carboy's pool below every pool of the library.
+
+        Raises:
+            RuntimeError: If a mock is in the way.
+        """
+        package = self.package
+        pool_class, async_pool_class = package.ConnectionPool, package.AsyncConnectionPool
+        demand_original(pool_class, "handle_request", library)
+        demand_original(async_pool_class, "handle_async_request", library)
+
+        def make_handle(original: Any) -> Any:
+            def handle_request(pool: Any, request: Any) -> Any:
+                if not patches.is_active:
+                    return original(pool, request)
+                return self.handle_request(pool, request, original)
+
+            return handle_request
+
+        def make_async_handle(original: Any) -> Any:
+            async def handle_async_request(pool: Any, request: Any) -> Any:
+                if not patches.is_active:
+                    return await original(pool, request)
+                return await self.handle_async_request(pool, request, original)
+
+            return handle_async_request
+
+        def make_close(original: Any) -> Any:
+            def close(pool: Any) -> None:
+                self.close(pool)
+                original(pool)
+
+            return close
+
+        def make_async_close(original: Any) -> Any:
+            async def aclose(pool: Any) -> None:
+                self.close(pool)
+                await original(pool)
+
+            return aclose
+
+        patches.replace(pool_class, "handle_request", make_handle)
+        patches.replace(async_pool_class, "handle_async_request", make_async_handle)
+        patches.replace(pool_class, "close", make_close)
+        patches.replace(async_pool_class, "aclose", make_async_close)
+
+
+class PoolView:
+    """A pool whose requests go through carboy, for one transport only.
+
+    Args:
+        library: Whose pool it is.
+        pool: The pool.
+    """
+
+    def __init__(self, library: Library, pool: Any) -> None:
+        self._library = library
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request."""
+        original = type(self._pool).handle_request
+        return self._library.handle_request(self._pool, request, original)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request."""
+        original = type(self._pool).handle_async_request
+        return await self._library.handle_async_request(self._pool, request, original)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._library.close(self._pool)
+        self._pool.close()
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        self._library.close(self._pool)
+        await self._pool.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _waits(retries: int) -> Iterator[float]:
+    """Give the waits before each attempt: httpcore's 0, 0, 0.5, 1, 2 and so on."""
+    yield 0.0
+    for attempt in range(retries):
+        yield 0.0 if attempt == 0 else 0.5 * 2 ** (attempt - 1)
+
+
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def _message_of(error: Exception) -> str:
+    found = _SYSTEM_ERROR.search(str(error))
+    if found is None or not isinstance(error, exceptions.NetworkError):
+        return str(error)
+    number = int(found[1])
+    return f"[Errno {number}] {os.strerror(number)}"

@@ -1,0 +1,97 @@
+"""Content that sync code gives piece by piece, on the thread that makes the call."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from carboy._carboy import Promise, Upload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+
+    from carboy._carboy import PlainResponse
+
+#: As many pieces may be on their way before a connection has taken one.
+_MOST_QUEUED = 8
+
+
+class Pump:
+    """Puts pieces into an upload at the pace of the server.
+
+    Args:
+        pieces: The content.
+        length: Its size in bytes, if that is known.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], length: int | None) -> None:
+        self.upload = Upload(length)
+        self._pieces = iter(pieces)
+        self._taken: list[bytes] | None = []
+
+    def run(self, promise: Promise[PlainResponse]) -> None:
+        """Put everything in, or as much as the server wants.
+
+        Raises:
+            Exception: What the iterator raises; the request is broken off.
+        """
+        try:
+            for piece in self._pieces:
+                self._keep(piece)
+                if piece and not self.upload.send(piece):
+                    return
+        except BaseException as error:
+            self.upload.fail(repr(error))
+            promise.cancel()
+            raise
+        self.upload.finish()
+
+    def _keep(self, piece: bytes) -> None:
+        if self._taken is not None:
+            self._taken.append(piece)
+            if len(self._taken) > _MOST_QUEUED:
+                self._taken = None
+
+    def unsent(self) -> Iterator[bytes] | None:
+        """Return the whole content again if there can't have been a connection for it yet."""
+        if self._taken is None:
+            return None
+        return itertools.chain(self._taken, self._pieces)
+
+
+class AsyncPump:
+    """As ``Pump``, for an async iterable."""
+
+    def __init__(self, pieces: AsyncIterable[bytes], length: int | None) -> None:
+        self.upload = Upload(length)
+        self._pieces = aiter(pieces)
+        self._taken: list[bytes] | None = []
+
+    async def run(self) -> None:
+        """Put everything in, or as much as the server wants.
+
+        Raises:
+            Exception: What the iterator raises; the request is broken off.
+        """
+        try:
+            async for piece in self._pieces:
+                if self._taken is not None:
+                    self._taken.append(piece)
+                    if len(self._taken) > _MOST_QUEUED:
+                        self._taken = None
+                if piece and not await self.upload.send_soon(piece):
+                    return
+        except BaseException as error:
+            self.upload.fail_soon(repr(error))
+            raise
+        await self.upload.finish_soon()
+
+    def unsent(self) -> AsyncIterator[bytes] | None:
+        """Return the whole content again if there can't have been a connection for it yet."""
+        return None if self._taken is None else self._all_again(self._taken)
+
+    async def _all_again(self, taken: list[bytes]) -> AsyncIterator[bytes]:
+        for piece in taken:
+            yield piece
+        async for piece in self._pieces:
+            yield piece
