@@ -91,8 +91,8 @@ test-all: $(RELEASE) $(TEST_TOOLS) $(DEMO_NEEDS) ## Build, and run every test
 	$(call say,Tests of the package with the slow ones)
 	@$(BIN)/python -m pytest $(ARGS)
 
-upstream: $(RELEASE) ## Run the test suites of Flask and its neighbours on carboy
-	$(call say,Test suites of Flask and its neighbours)
+upstream: $(RELEASE) ## Run the test suites of Flask, of its neighbours and of HTTP clients
+	$(call say,Test suites of Flask of its neighbours and of HTTP clients)
 	@$(BIN)/python tests/upstream/run.py $(ARGS)
 
 demo: $(RELEASE) $(DEMO_NEEDS) ## Build, and show what carboy is for; ONCE=1 to check it and end

@@ -7,6 +7,9 @@ installed into a virtual environment there. The suite then runs three ways:
 - with `-p carboy.testing.takeover`, where carboy serves each client's request;
 - over real sockets to a live server.
 
+The suites of HTTP clients and of their mocks run without carboy and with
+`carboy.install` in force.
+
 No test may be worse than in the baseline on the same machine.
 """
 
@@ -15,13 +18,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from suites.clients import client_complaints, load_client_projects, run_client_suite
 from suites.comparison import complaints
 from suites.environment import carboy_is_installed, create_environment
 from suites.exclusions import judge_socket_pass
 from suites.execution import Outcome, SuiteRun, run_suite
 from suites.project import BUILD, Project, fetch_source, load_projects
 from suites.table import format_table
+
+if TYPE_CHECKING:
+    from suites.clients import ClientProject
 
 HEADING = ("suite", "passed", "failed", "skipped", "requests", "coroutines")
 
@@ -30,13 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the suites that the command line names and return the exit status."""
     options = parse_arguments(arguments)
     projects = load_projects()
+    clients = load_client_projects()
     if not (options.baseline_only or carboy_is_installed()):
         print(f"upstream: carboy is not installed for {sys.executable}", file=sys.stderr)
         return 2
     flask_source = options.flask_source and options.flask_source.resolve()
     server = options.socket_server or ("" if options.baseline_only else "carboy")
-    session = Session(create_environment(projects.values(), flask_source))
-    for name in options.suites or projects:
+    names = options.suites or [*projects, *clients]
+    session = Session()
+    if any(name in projects for name in names):
+        session.interpreter = create_environment(projects.values(), flask_source)
+    for name in names:
+        if name in clients:
+            session.run_client(clients[name], baseline_only=options.baseline_only)
+            continue
         project = projects[name]
         source = flask_source if name == "flask" and flask_source else fetch_source(project)
         baseline = session.run_baseline(project, source)
@@ -55,8 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 class Session:
     """Collects the lines of the table and the complaints of all runs."""
 
-    def __init__(self, interpreter: Path) -> None:
-        self.interpreter = interpreter
+    def __init__(self) -> None:
+        self.interpreter = Path()
         self.rows: list[tuple[str, ...]] = [HEADING]
         self.complaints: list[str] = []
 
@@ -65,6 +80,15 @@ class Session:
         baseline = self.run(project, source, "plain")
         self.add_row(project.name, baseline)
         return baseline
+
+    def run_client(self, project: ClientProject, *, baseline_only: bool) -> None:
+        """Run the suite of a client or of a mock, without carboy and with it below."""
+        baseline = run_client_suite(project, is_installed=False)
+        self.add_row(project.name, baseline)
+        if not baseline_only:
+            installed = run_client_suite(project, is_installed=True)
+            self.add_row(f"{project.name}, installed", installed)
+            self.complain(project.name, client_complaints(project, baseline, installed))
 
     def run_takeover(self, project: Project, source: Path, baseline: SuiteRun) -> None:
         """Run the suite with each test client's request served by carboy."""
@@ -110,7 +134,12 @@ class Session:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__.partition("\n")[0])
-    parser.add_argument("suites", nargs="*", choices=[[], *load_projects()], metavar="SUITE")
+    parser.add_argument(
+        "suites",
+        nargs="*",
+        choices=[[], *load_projects(), *load_client_projects()],
+        metavar="SUITE",
+    )
     parser.add_argument(
         "--flask-source",
         type=Path,

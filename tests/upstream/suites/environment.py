@@ -53,9 +53,9 @@ def create_environment(projects: Iterable[Project], flask_source: Path | None) -
     return interpreter
 
 
-def install(interpreter: Path, arguments: list[str]) -> None:
+def install(interpreter: Path, arguments: list[str], constraints: Path = CONSTRAINTS) -> None:
     """Run pip for the given environment, with the pins in force."""
-    command = [str(interpreter), "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS)]
+    command = [str(interpreter), "-m", "pip", "install", "--quiet", "-c", str(constraints)]
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     subprocess.run([*command, *arguments], check=True, timeout=600, env=environment)
 

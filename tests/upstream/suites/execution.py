@@ -20,6 +20,10 @@ TIMEOUT = 300.0
 """Seconds after which a run counts as hung."""
 
 
+OF_THIS_MACHINE = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+"""Variables that say whom this machine trusts: suites bring authorities of their own."""
+
+
 class Outcome(IntEnum):
     """How a test ended; a greater value is a worse end."""
 
@@ -71,7 +75,11 @@ def run_suite(interpreter: Path, source: Path, results: Path, *arguments: str) -
     command = [str(interpreter), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
     command += ["-p", "suite_statistics"]
     command += [f"--junitxml={junit}", f"--suite-statistics={statistics}", *arguments]
-    environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "PYTEST" not in name and name not in OF_THIS_MACHINE
+    }
     environment |= {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}
     completed = subprocess.run(
         command,

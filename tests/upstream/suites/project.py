@@ -9,6 +9,7 @@ import tarfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 HERE = Path(__file__).resolve().parent.parent
 REPOSITORY = HERE.parent.parent
@@ -47,7 +48,18 @@ def load_projects() -> dict[str, Project]:
     }
 
 
-def fetch_source(project: Project) -> Path:
+class SourceDistribution(Protocol):
+    """What is known of a source distribution."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def requirement(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def fetch_source(project: SourceDistribution) -> Path:
     """Return the unpacked source distribution, downloading it only once."""
     target = BUILD / "sources" / project.requirement.replace("==", "-").lower()
     if target.is_dir():
