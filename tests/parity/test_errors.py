@@ -227,7 +227,7 @@ def test_teardown_gets_only_what_nobody_handled(handled: bool, is_async: bool) -
         app.config["KEEP"] = failed
         return app
 
-    outcome = compare(build, "GET /", path="hook" if is_async else "sync_view")
+    outcome = compare(build, "GET /", path="hook")
 
     assert (("signal", "ValueError('value')") in outcome.trace) is not handled
     assert ("teardown", "None" if handled else "ValueError('value')") in outcome.trace
@@ -249,6 +249,13 @@ def test_a_receiver_of_got_request_exception_alone_leaves_the_loops_path_open() 
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_base_exceptions_reach_no_handler(kind: type[BaseException]) -> None:
+    build = build_raising(lambda: kind("base"), {Exception: "sync", 500: "sync"}, is_async=False)
+
+    assert compare(build, "GET /", path="sync_view", error=kind).trace == []
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_base_exceptions_reach_teardown_and_no_handler(kind: type[BaseException]) -> None:
     def build(trace: Trace) -> Flask:
         handlers = {Exception: "sync", 500: "sync"}
@@ -260,7 +267,7 @@ def test_base_exceptions_reach_teardown_and_no_handler(kind: type[BaseException]
 
         return app
 
-    outcome = compare(build, "GET /", path="sync_view", error=kind)
+    outcome = compare(build, "GET /", path="hook", error=kind)
 
     assert outcome.trace == [("teardown", repr(kind("base")))]
 

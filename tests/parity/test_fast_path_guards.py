@@ -1,7 +1,7 @@
-"""Each guard of the loop's path: the request leaves it when it must, and is served as by Flask.
+"""Each guard of the fast paths: a request leaves them when it must, and is served as by Flask.
 
 A guard is checked per request, so each test changes an app that has been served on the
-loop before.
+loop before, or by a worker that has called nothing but a `def` view.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import pytest
 from flask import Blueprint, Flask, Request, g, request
 from flask.ctx import _AppCtxGlobals
 from flask.sessions import SecureCookieSessionInterface
+from support.frozen_time import frozen_time
 from support.live import Live
 from support.parity import Trace, compare
 from werkzeug.routing import BaseConverter, Map, Rule
@@ -23,18 +24,25 @@ from carboy.flask.pristine import REQUEST_PATH_METHODS, REQUEST_PATH_SIGNALS
 Change = Callable[[Flask, Trace], None]
 
 
-def build_changed(change: Change, *, app_class: type[Flask] = Flask) -> Callable[[Trace], Flask]:
-    """An app with one async view in a blueprint; the first request makes the change."""
+def build_changed(
+    change: Change, *, app_class: type[Flask] = Flask, is_async: bool = True
+) -> Callable[[Trace], Flask]:
+    """An app with one view in a blueprint; a request to another makes the change."""
 
     def build(trace: Trace) -> Flask:
         app = app_class(__name__)
         blueprint = Blueprint("place", __name__)
 
-        @blueprint.route("/", methods=["GET", "POST"])
-        async def view() -> dict[str, Any]:
+        def answer() -> dict[str, Any]:
             trace("view", request.endpoint)
-            await asyncio.sleep(0)
             return {"args": request.args, "data": request.get_data(as_text=True)}
+
+        async def async_view() -> dict[str, Any]:
+            await asyncio.sleep(0)
+            return answer()
+
+        view = async_view if is_async else answer
+        blueprint.add_url_rule("/", "view", view, methods=["GET", "POST"])
 
         @app.get("/change")
         async def apply() -> str:
@@ -54,18 +62,14 @@ def requires_worker(
 ) -> None:
     """Serve before the change, the change, and after it; compare all three with Flask."""
 
-    def build(trace: Trace) -> Flask:
-        before()
-        return build_changed(change)(trace)
+    for is_async, paths in ((True, {"loop": 2}), (False, {"sync_view": 1, "loop": 1})):
 
-    compare(
-        build,
-        "GET /?q=1",
-        "GET /change",
-        "GET /?q=1",
-        path=None,
-        paths={"loop": 2, reason: 1},
-    )
+        def build(trace: Trace, *, is_async: bool = is_async) -> Flask:
+            before()
+            return build_changed(change, is_async=is_async)(trace)
+
+        requests = ("GET /?q=1", "GET /change", "GET /?q=1")
+        compare(build, *requests, path=None, paths={**paths, reason: 1})
 
 
 def noted(trace: Trace, original: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -335,7 +339,8 @@ def test_a_converter_of_the_apps_own_reads_the_session() -> None:
 
         return app
 
-    outcome = compare(build, "GET /login", "GET /as/x", path="own_class")
+    with frozen_time():
+        outcome = compare(build, "GET /login", "GET /as/x", path="own_class")
 
     assert outcome.body == b'["x","me"]\n'
 
@@ -375,7 +380,25 @@ def test_a_view_that_is_replaced_at_run_time() -> None:
     def change(app: Flask, trace: Trace) -> None:
         app.view_functions["place.view"] = lambda: "sync"
 
-    requires_worker(change, "sync_view")
+    compare(
+        build_changed(change),
+        *("GET /", "GET /change", "GET /"),
+        path=None,
+        paths={"loop": 2, "sync_view": 1},
+    )
+
+
+def test_a_def_view_that_is_replaced_at_run_time() -> None:
+    def change(app: Flask, trace: Trace) -> None:
+        app.view_functions["place.view"] = lambda: "another"
+
+    outcome = compare(
+        build_changed(change, is_async=False),
+        *("GET /", "GET /change", "GET /"),
+        path=None,
+        paths={"loop": 1, "sync_view": 2},
+    )
+    assert outcome.text == "another"
 
 
 def test_a_view_that_is_replaced_by_another_coroutine_function() -> None:

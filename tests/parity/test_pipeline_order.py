@@ -78,7 +78,7 @@ def build_with_hooks(trace: Trace, *, is_async: bool) -> Flask:
     ("line", "path", "status"),
     [
         ("GET /outer/inner/async/7", "hook", 200),
-        ("GET /outer/inner/sync/7", "sync_view", 200),
+        ("GET /outer/inner/sync/7", "hook", 200),
         ("GET /fails", "hook", 500),
         ("GET /nowhere", "not_matched", 404),
         ("POST /outer/inner/sync/7", "not_matched", 405),
@@ -140,7 +140,7 @@ def test_a_before_request_that_answers_keeps_the_view_from_running(view_is_async
 
         return app
 
-    outcome = compare(build, "GET /", path="hook" if view_is_async else "sync_view")
+    outcome = compare(build, "GET /", path="hook")
 
     assert outcome.status == 418
     assert outcome.trace == ["first", ("after", 418)]
@@ -193,7 +193,7 @@ def test_an_error_in_a_hook_is_handled_as_in_flask(stage: str, view_is_async: bo
         return app
 
     error = ValueError if stage in ("teardown", "appcontext") else None
-    compare(build, "GET /", path="hook" if view_is_async else "sync_view", error=error)
+    compare(build, "GET /", path="hook", error=error)
 
 
 def test_g_is_shared_by_all_stages_of_a_request_and_by_no_other() -> None:

@@ -64,9 +64,10 @@ def _serve(
     outcome = dispatcher.dispatch(shared_background_loop().loop, environ)
     if outcome is None:
         return application(environ, start_response)
-    statistics["on_loop"] += 1
-    statistics["awaits"] += 1
-    context, (stage, value) = outcome
+    was_on_loop, context, (stage, value) = outcome
+    if was_on_loop:
+        statistics["on_loop"] += 1
+        statistics["awaits"] += 1
     return pipeline.finish(application, context, environ, stage, value, start_response)
 
 

@@ -1,5 +1,5 @@
-//! Pushes and pops Flask's contexts for a request on the loop, without the code that only
-//! prepares what most views never look at.
+//! Pushes and pops Flask's contexts for a request on whose way only the view is not Flask's,
+//! without the code that only prepares what most views never look at.
 //!
 //! What is pushed are instances of Flask's own context classes, with the attributes that
 //! their constructors set; see `lazy_context` for how each comes about. Only for Flask 3.1:

@@ -21,9 +21,9 @@ pub(crate) enum Reason {
     NotMatched,
     /// The rule redirects, has defaults, or Flask itself answers the method.
     SpecialRule,
-    /// The view is not an `async def` function.
+    /// The view is not an `async def` function. A worker calls it, and all else is native.
     SyncView,
-    /// A function is registered to run before or after the view.
+    /// A function is registered to run before or after the view: Flask serves the request.
     Hook,
     /// A signal of the request's way has a receiver.
     SignalReceiver,

@@ -133,7 +133,7 @@ impl Exchange {
             return Err(PyRuntimeError::new_err("finish() before begin()"));
         };
         if flask_context.has_after_request_functions(py)?
-            || !self.plan.may_finish_on_loop(py, &self.route, &value)?
+            || !self.plan.may_finish_natively(py, &self.route, &value)?
         {
             self.finish_elsewhere(py, "value", value.unbind());
         } else if !self.finish_natively(py, &value)? {
@@ -214,30 +214,24 @@ impl Exchange {
         let Some(FlaskContext::Native(pushed)) = self.flask_context.get() else {
             return Ok(false);
         };
-        let (Some(contexts), Some(responses)) = (self.plan.contexts(), self.plan.responses())
-        else {
-            return Ok(false);
-        };
         let goes_to_connection = matches!(
             *self.sink.lock().unwrap_or_else(PoisonError::into_inner),
             Some(Sink::Connection(..))
         );
-        let pushed = pushed.get();
-        if !goes_to_connection || pushed.has_open_session() {
+        if !goes_to_connection {
             return Ok(false);
         }
-        let application = self.plan.application(py)?;
-        let Some((head, content)) = responses.convert(&application, value)? else {
-            return Ok(false);
-        };
-        if let Some(Sink::Connection(mut responder, _)) = self.take_sink() {
-            responder.send_whole(head, content);
+        let is_finished = self
+            .plan
+            .finish_plainly(pushed.get(), value, |head, content| {
+                if let Some(Sink::Connection(mut responder, _)) = self.take_sink() {
+                    responder.send_whole(head, content);
+                }
+            })?;
+        if is_finished {
+            end_scope_of_request(py);
         }
-        if let Err(error) = contexts.pop(py, pushed) {
-            error.write_unraisable(py, None);
-        }
-        end_scope_of_request(py);
-        Ok(true)
+        Ok(is_finished)
     }
 
     /// Makes the response with Flask's own code, which is all that is needed for a plain
@@ -300,7 +294,7 @@ impl Exchange {
                 let job = Box::new(move |py: Python<'_>| {
                     let environ = environ.bind(py);
                     let arguments = (application, flask_context, environ, stage, value);
-                    finish_on_worker(py, context.bind(py), environ, arguments, responder);
+                    finish_on_worker(py, context.bind(py), arguments, responder);
                 });
                 // Only after the task's step has left the context may a worker enter it.
                 let deferred = Box::new(move |_: Python<'_>| pool.dispatch(job));
@@ -328,7 +322,7 @@ impl Exchange {
 }
 
 /// Flask refuses changes of its setup once a request was served.
-fn note_first_request(application: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn note_first_request(application: &Bound<'_, PyAny>) -> PyResult<()> {
     let name = intern!(application.py(), "_got_first_request");
     if application.getattr(name)?.is_truthy()? {
         return Ok(());
@@ -336,7 +330,9 @@ fn note_first_request(application: &Bound<'_, PyAny>) -> PyResult<()> {
     application.setattr(name, true)
 }
 
-type FinishArguments<'py> = (
+/// The application, Flask's context, the environ, and what is left to do: the arguments of
+/// `carboy.flask.pipeline.finish`.
+pub(super) type FinishArguments<'py> = (
     Py<PyAny>,
     Option<Py<PyAny>>,
     &'py Bound<'py, PyDict>,
@@ -347,43 +343,50 @@ type FinishArguments<'py> = (
 fn finish_on_worker(
     py: Python<'_>,
     context: &Bound<'_, PyContext>,
-    environ: &Bound<'_, PyDict>,
-    (application, flask_context, _, stage, value): FinishArguments<'_>,
+    arguments: FinishArguments<'_>,
+    mut responder: Responder,
+) {
+    // The application may have put something of its own into this very context, which is in
+    // it for the length of a step.
+    if let Err(error) = enter_again(context) {
+        return fail(py, arguments.2, error, &mut responder);
+    }
+    finish_in_context(py, arguments, responder);
+    end_scope_of_request(py);
+    if let Err(error) = context::exit(context) {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Does the rest of a request on a worker, in the request's context, by Flask's own methods.
+pub(super) fn finish_in_context(
+    py: Python<'_>,
+    (application, flask_context, environ, stage, value): FinishArguments<'_>,
     responder: Responder,
 ) {
     let start_response = match Bound::new(py, StartResponse::new(responder)) {
         Ok(start_response) => start_response,
         Err(error) => return error.write_unraisable(py, None),
     };
-    // The application may have put something of its own into this very context, which is in
-    // it for the length of a step.
-    let entered = enter_again(context);
-    let is_entered = entered.is_ok();
-    let iterable = entered.and_then(|()| {
-        let arguments = (
-            application,
-            flask_context,
-            environ,
-            stage,
-            value,
-            &start_response,
-        );
-        names::finish(py)?.call1(arguments)
-    });
-    let outcome = iterable.and_then(|iterable| {
-        let delivered = deliver_iterable(&iterable, &start_response);
-        let closed = close(&iterable);
-        delivered.and(closed)
-    });
+    let finish = names::finish(py);
+    let arguments = (
+        application,
+        flask_context,
+        environ,
+        stage,
+        value,
+        &start_response,
+    );
+    let outcome = finish
+        .and_then(|finish| finish.call1(arguments))
+        .and_then(|iterable| {
+            let delivered = deliver_iterable(&iterable, &start_response);
+            let closed = close(&iterable);
+            delivered.and(closed)
+        });
     if let Err(error) = outcome {
         let (_, mut responder) = start_response.get().take();
         fail(py, environ, error, &mut responder);
-    }
-    if is_entered {
-        end_scope_of_request(py);
-        if let Err(error) = context::exit(context) {
-            error.write_unraisable(py, None);
-        }
     }
 }
 
@@ -432,11 +435,7 @@ impl Exchange {
         } else {
             self.push_own_context(&application, &source)?;
         }
-        let view = self.route.view.bind(py);
-        match &self.route.view_args {
-            None => view.call0(),
-            Some(arguments) => view.call((), Some(arguments.bind(py))),
-        }
+        self.route.call_view(py)
     }
 
     /// Answers with what the view returned. If there are promises in it, returns the promise

@@ -11,10 +11,12 @@ mod plan;
 mod request_source;
 mod response;
 mod route;
+mod view_on_worker;
 
 pub(crate) use eligibility::Reason;
 pub(crate) use exchange::{Exchange, Sink, start_on_loop_thread};
 pub(crate) use lazy_context::{AppContextBase, RequestContextBase};
-pub(crate) use plan::DispatchPlan;
+pub(crate) use plan::{DispatchPlan, Placement};
 pub(crate) use request_source::RequestSource;
 pub(crate) use route::{Route, RouteQuery};
+pub(crate) use view_on_worker::{call_view_in_process, serve_view};

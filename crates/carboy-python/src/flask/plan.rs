@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use bytes::Bytes;
 use pyo3::exceptions::PyReferenceError;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
@@ -9,9 +10,11 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use super::context::ContextParts;
 use super::eligibility::{EligibilityCounts, Reason};
 use super::guards::{Attributes, Guards, has_hook};
+use super::lazy_context::RequestContextBase;
 use super::response::ResponseParts;
 use super::route::{Route, RouteCache, RouteQuery};
 use crate::names;
+use crate::wsgi::Head;
 
 /// The dispatch plan of an application.
 pub(crate) struct DispatchPlan {
@@ -20,6 +23,15 @@ pub(crate) struct DispatchPlan {
     counts: EligibilityCounts,
     /// Requests that are being served on the loop.
     requests_on_loop: AtomicUsize,
+}
+
+/// Where a request is served.
+pub(crate) enum Placement {
+    /// Whole on the loop's thread.
+    OnLoop(Route),
+    /// Whole on a worker, for this reason. With a route, only the view itself is the
+    /// application's own code: it can be called in contexts that are made natively.
+    OnWorker(Reason, Option<Route>),
 }
 
 /// The application, as a rule by a weak reference: a test's app is freed when the test
@@ -89,9 +101,36 @@ impl DispatchPlan {
         self.flask.as_ref()?.contexts.as_ref()
     }
 
-    /// How to make plain responses.
-    pub(crate) fn responses(&self) -> Option<&ResponseParts> {
-        self.flask.as_ref().map(|flask| &flask.guards.responses)
+    /// Makes the response of a plain value natively and pops the contexts that were pushed
+    /// natively; none if somebody would get to see more of it than its bytes.
+    ///
+    /// `send` gets the response before the contexts are popped, as nothing runs at that.
+    pub(crate) fn finish_plainly(
+        &self,
+        pushed: &RequestContextBase,
+        value: &Bound<'_, PyAny>,
+        send: impl FnOnce(Head, Bytes),
+    ) -> PyResult<bool> {
+        let py = value.py();
+        let Some(flask) = &self.flask else {
+            return Ok(false);
+        };
+        let Some(contexts) = &flask.contexts else {
+            return Ok(false);
+        };
+        if pushed.has_open_session() {
+            return Ok(false);
+        }
+        let application = self.application(py)?;
+        let converted = flask.guards.responses.convert(&application, value)?;
+        let Some((head, content)) = converted else {
+            return Ok(false);
+        };
+        send(head, content);
+        if let Err(error) = contexts.pop(py, pushed) {
+            error.write_unraisable(py, None);
+        }
+        Ok(true)
     }
 
     /// Where requests were served, and why.
@@ -99,21 +138,13 @@ impl DispatchPlan {
         self.counts.named()
     }
 
-    /// Decides where a request is served: here and now on the loop with the given route, or
-    /// whole on a worker.
-    ///
-    /// The caller counts where it is served in the end.
-    ///
-    /// # Errors
-    ///
-    /// The reason for a worker.
-    pub(crate) fn route_on_loop(
-        &self,
-        py: Python<'_>,
-        query: &RouteQuery<'_>,
-    ) -> Result<Route, Reason> {
+    /// Decides where a request is served. The caller counts where it is in the end.
+    pub(crate) fn place(&self, py: Python<'_>, query: &RouteQuery<'_>) -> Placement {
         // A guard that raises is one that does not hold; Flask's own path will tell.
-        self.decide(py, query).unwrap_or(Err(Reason::Unknown))
+        match self.decide(py, query).unwrap_or(Err(Reason::Unknown)) {
+            Ok(placement) => placement,
+            Err(reason) => Placement::OnWorker(reason, None),
+        }
     }
 
     /// Counts a request that is served on the loop.
@@ -126,7 +157,11 @@ impl DispatchPlan {
         self.counts.count_on_worker(reason);
     }
 
-    fn decide(&self, py: Python<'_>, query: &RouteQuery<'_>) -> PyResult<Result<Route, Reason>> {
+    fn decide(
+        &self,
+        py: Python<'_>,
+        query: &RouteQuery<'_>,
+    ) -> PyResult<Result<Placement, Reason>> {
         let Some(flask) = &self.flask else {
             return Ok(Err(Reason::NotFlask));
         };
@@ -142,15 +177,17 @@ impl DispatchPlan {
             Ok(route) => route,
             Err(reason) => return Ok(Err(reason)),
         };
-        if has_hook(&attributes.of_application, &route)? {
-            return Ok(Err(Reason::Hook));
-        }
-        Ok(Ok(route))
+        let has_hook = has_hook(&attributes.of_application, &route)?;
+        Ok(match (has_hook, route.is_async) {
+            (true, _) => Err(Reason::Hook),
+            (false, true) => Ok(Placement::OnLoop(route)),
+            (false, false) => Ok(Placement::OnWorker(Reason::SyncView, Some(route))),
+        })
     }
 
-    /// Whether the rest of a request may run on the loop after its view has returned
-    /// `value`: no code that is the application's own is on the way, nor was added meanwhile.
-    pub(crate) fn may_finish_on_loop(
+    /// Whether the rest of a request is done natively after its view has returned `value`:
+    /// no code that is the application's own is on the way, nor was added meanwhile.
+    pub(crate) fn may_finish_natively(
         &self,
         py: Python<'_>,
         route: &Route,

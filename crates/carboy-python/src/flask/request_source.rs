@@ -15,6 +15,8 @@ pub(crate) enum RequestSource {
     /// What a connection has read. Few async views look at it, so the environ is made when
     /// it is asked for.
     Connection(Box<RequestHead>, Bytes),
+    /// The same with a body that may still be arriving, for a worker.
+    Arriving(Box<RequestHead>, Py<InputStream>),
 }
 
 impl RequestSource {
@@ -26,6 +28,7 @@ impl RequestSource {
                 let input = Py::new(py, InputStream::complete(content.clone()))?;
                 build_environ(py, head, &input)
             }
+            Self::Arriving(head, input) => build_environ(py, head, input),
         }
     }
 
@@ -33,7 +36,7 @@ impl RequestSource {
     pub(super) fn given_environ(&self) -> Option<&Py<PyDict>> {
         match self {
             Self::Environ(environ) => Some(environ),
-            Self::Connection(..) => None,
+            Self::Connection(..) | Self::Arriving(..) => None,
         }
     }
 
@@ -41,7 +44,7 @@ impl RequestSource {
     pub(super) fn has_script_name(&self, py: Python<'_>) -> PyResult<bool> {
         match self {
             // A server's application is mounted at the root.
-            Self::Connection(..) => Ok(false),
+            Self::Connection(..) | Self::Arriving(..) => Ok(false),
             Self::Environ(environ) => environ
                 .bind(py)
                 .get_item(intern!(py, "SCRIPT_NAME"))?
@@ -53,7 +56,7 @@ impl RequestSource {
     pub(super) fn may_have_cookie(&self, name: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = name.py();
         match self {
-            Self::Connection(head, _) => {
+            Self::Connection(head, _) | Self::Arriving(head, _) => {
                 if !head.headers.contains_key(COOKIE) {
                     return Ok(false);
                 }

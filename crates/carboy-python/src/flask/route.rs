@@ -52,15 +52,28 @@ fn is_usual_host(host: &[u8]) -> bool {
         && port.iter().all(u8::is_ascii_digit)
 }
 
-/// The view that serves a request on the loop.
+/// The view that serves a request.
 pub(crate) struct Route {
     pub(crate) rule: Py<PyAny>,
     pub(crate) endpoint: Py<PyAny>,
     pub(crate) view: Py<PyAny>,
+    /// Whether the view is an `async def` function.
+    pub(crate) is_async: bool,
     /// None for a rule without a variable part.
     pub(crate) view_args: Option<Py<PyDict>>,
     /// The blueprints of the endpoint, from the inner to the outer.
     pub(crate) blueprints: Arc<[Py<PyString>]>,
+}
+
+impl Route {
+    /// Calls the view with what the path gives it.
+    pub(crate) fn call_view<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let view = self.view.bind(py);
+        match &self.view_args {
+            None => view.call0(),
+            Some(arguments) => view.call((), Some(arguments.bind(py))),
+        }
+    }
 }
 
 /// What stays true of a rule once it is part of a map.
@@ -127,7 +140,7 @@ pub(crate) struct RouteCache {
 const REMEMBERED_VIEWS: usize = 4096;
 
 impl RouteCache {
-    /// Matches a request to an async view.
+    /// Matches a request to a view.
     pub(crate) fn find(
         &self,
         attributes: &Attributes<'_>,
@@ -164,13 +177,12 @@ impl RouteCache {
         let Some(view) = functions.cast::<PyDict>()?.get_item(&facts.endpoint)? else {
             return Ok(Err(Reason::NotMatched));
         };
-        if !self.is_async(&view)? {
-            return Ok(Err(Reason::SyncView));
-        }
+        let is_async = self.is_async(&view)?;
         Ok(Ok(Route {
             rule: rule.unbind(),
             endpoint: facts.endpoint.clone_ref(py),
             view: view.unbind(),
+            is_async,
             view_args: view_args.map(Bound::unbind),
             blueprints: Arc::clone(&facts.blueprints),
         }))

@@ -20,7 +20,8 @@ use tokio::sync::oneshot;
 use crate::event_loop::NativeEventLoop;
 use crate::ffi::context;
 use crate::flask::{
-    DispatchPlan, Reason, RequestSource, Route, RouteQuery, Sink, start_on_loop_thread,
+    DispatchPlan, Placement, Reason, RequestSource, Route, RouteQuery, Sink, serve_view,
+    start_on_loop_thread,
 };
 use crate::names;
 use crate::promise::end_scope_of_request;
@@ -90,17 +91,17 @@ impl Parts {
             &connection,
             settings,
         );
-        let route = if takeover.is_some() {
-            Err(Reason::Upgrade)
+        let placement = if takeover.is_some() {
+            Placement::OnWorker(Reason::Upgrade, None)
         } else if body.expects_continue() {
             // Who asks first is answered when the view reads, not before it runs.
-            Err(Reason::ExpectsContinue)
+            Placement::OnWorker(Reason::ExpectsContinue, None)
         } else {
-            self.route_on_loop(&head)
+            self.place(&head)
         };
-        let reason = match route {
-            Ok(route) => return self.serve_routed(head, body, route).await,
-            Err(reason) => reason,
+        let (reason, route) = match placement {
+            Placement::OnLoop(route) => return self.serve_routed(head, body, route).await,
+            Placement::OnWorker(reason, route) => (reason, route),
         };
         self.plan.count_on_worker(reason);
         let input = match arriving_input(body).await {
@@ -112,7 +113,7 @@ impl Parts {
                 self.serve_takeover(head, input, socket, takeover).await
             }
             // Without a descriptor for the socket the application sees an ordinary request.
-            Some(Err(_)) | None => self.serve_on_worker(head, input).await,
+            Some(Err(_)) | None => self.serve_on_worker(head, input, route).await,
         }
     }
 
@@ -126,7 +127,7 @@ impl Parts {
                 Buffered::Partial { prefix, rest } => {
                     self.plan.count_on_worker(Reason::LargeBody);
                     let input = InputStream::arriving(rest.into_reader(prefix));
-                    return self.serve_on_worker(head, input).await;
+                    return self.serve_on_worker(head, input, None).await;
                 }
                 Buffered::Failed(error) => return refuse(&error),
             }
@@ -135,7 +136,7 @@ impl Parts {
         self.serve_on_loop(head, content, route).await
     }
 
-    fn route_on_loop(&self, head: &RequestHead) -> Result<Route, Reason> {
+    fn place(&self, head: &RequestHead) -> Placement {
         let path = head.decoded_path();
         let host = match head.uri.authority() {
             Some(authority) => authority.as_str().as_bytes(),
@@ -145,7 +146,7 @@ impl Parts {
                 .map_or(&[][..], HeaderValue::as_bytes),
         };
         let query = RouteQuery::new(head.method.as_str(), std::str::from_utf8(&path).ok(), host);
-        Python::attach(|py| self.plan.route_on_loop(py, &query))
+        Python::attach(|py| self.plan.place(py, &query))
     }
 
     async fn serve_on_loop(&self, head: RequestHead, content: Bytes, route: Route) -> Response {
@@ -171,9 +172,18 @@ impl Parts {
         await_answer(answer).await
     }
 
-    async fn serve_on_worker(&self, head: RequestHead, input: InputStream) -> Response {
+    /// Serves a request on a worker. With a route, nothing but its view is the application's.
+    async fn serve_on_worker(
+        &self,
+        head: RequestHead,
+        input: InputStream,
+        route: Option<Route>,
+    ) -> Response {
         let (responder, answer) = Responder::new(&head.method);
-        self.dispatch(head, input, responder, None);
+        match route {
+            None => self.dispatch(head, input, responder, None),
+            Some(route) => self.dispatch_view(head, input, responder, route),
+        }
         await_answer(answer).await
     }
 
@@ -208,6 +218,41 @@ impl Parts {
             }
         }));
     }
+
+    fn dispatch_view(
+        &self,
+        head: RequestHead,
+        input: InputStream,
+        responder: Responder,
+        route: Route,
+    ) {
+        let plan = Arc::clone(&self.plan);
+        self.pool.dispatch(Box::new(move |py| {
+            let served = plan.application(py).and_then(|application| {
+                let input = Py::new(py, input)?;
+                in_context_of_request(py, &input, || {
+                    serve_view(&plan, &application, head, &input, &route, responder)
+                })?
+            });
+            if let Err(error) = served {
+                error.write_unraisable(py, None);
+            }
+        }));
+    }
+}
+
+/// Does something in a fresh and empty context, and ends the request of this body.
+fn in_context_of_request<T>(
+    py: Python<'_>,
+    input: &Py<InputStream>,
+    serve: impl FnOnce() -> T,
+) -> PyResult<T> {
+    let context = context::new_empty(py)?.into_bound(py);
+    context::enter(&context)?;
+    let result = with_request_input(py, input, serve);
+    end_scope_of_request(py);
+    context::exit(&context).and(input.get().release(py))?;
+    Ok(result)
 }
 
 /// A worker's side: the whole request, in a fresh and empty context.
@@ -224,13 +269,9 @@ fn serve_on_this_thread(
     let socket = socket
         .map(|socket| offer_socket(&environ, socket))
         .transpose()?;
-    let context = context::new_empty(py)?.into_bound(py);
-    context::enter(&context)?;
-    with_request_input(py, &input, || {
+    let left = in_context_of_request(py, &input, || {
         serve_wsgi(py, application, &environ, responder);
     });
-    end_scope_of_request(py);
-    let left = context::exit(&context).and(input.get().release(py));
     if let Some(socket) = socket {
         socket.call_method0("close")?;
     }

@@ -10,7 +10,8 @@ use pyo3::types::{PyContext, PyDict, PyString};
 use crate::event_loop::NativeEventLoop;
 use crate::ffi::thread_state;
 use crate::flask::{
-    DispatchPlan, Reason, RequestSource, Route, RouteQuery, Sink, start_on_loop_thread,
+    DispatchPlan, Placement, Reason, RequestSource, Route, RouteQuery, Sink, call_view_in_process,
+    start_on_loop_thread,
 };
 use crate::worker::{Slot, post_to_loop, wait_for_loop};
 
@@ -21,7 +22,7 @@ pub(crate) struct InProcessDispatcher {
 }
 
 impl InProcessDispatcher {
-    fn route(&self, environ: &Bound<'_, PyDict>) -> PyResult<Result<Route, Reason>> {
+    fn place(&self, environ: &Bound<'_, PyDict>) -> PyResult<Placement> {
         let py = environ.py();
         let text = |key: &Bound<'_, PyString>| -> PyResult<String> {
             environ
@@ -29,7 +30,7 @@ impl InProcessDispatcher {
                 .map_or_else(|| Ok(String::new()), |value| value.extract())
         };
         if environ.contains(intern!(py, "HTTP_UPGRADE"))? {
-            return Ok(Err(Reason::Upgrade));
+            return Ok(Placement::OnWorker(Reason::Upgrade, None));
         }
         let method = text(intern!(py, "REQUEST_METHOD"))?;
         let path = text(intern!(py, "PATH_INFO"))?;
@@ -41,7 +42,7 @@ impl InProcessDispatcher {
             .collect();
         let path = path.ok().and_then(|path| String::from_utf8(path).ok());
         let query = RouteQuery::new(&method, path.as_deref(), host.as_bytes());
-        Ok(self.plan.route_on_loop(py, &query))
+        Ok(self.plan.place(py, &query))
     }
 }
 
@@ -54,10 +55,12 @@ impl InProcessDispatcher {
         })
     }
 
-    /// Serves a request on the loop up to the end of its view, in the caller's context.
+    /// Serves a request up to the end of its view, in the caller's context: on the loop, or
+    /// on the calling thread.
     ///
-    /// Returns None when the request is to be served on the calling thread instead, else
-    /// Flask's context and what is left to do: see `carboy.flask.pipeline.finish`.
+    /// Returns None when Flask is to serve it whole on the calling thread, else whether the
+    /// view ran on the loop, Flask's context, and what is left to do: see
+    /// `carboy.flask.pipeline.finish`.
     fn dispatch(
         &self,
         py: Python<'_>,
@@ -68,11 +71,17 @@ impl InProcessDispatcher {
         if thread_state::is_driving() {
             return Ok(None);
         }
-        let route = match self.route(environ)? {
-            Ok(route) => route,
-            Err(reason) => {
+        let route = match self.place(environ)? {
+            Placement::OnLoop(route) => route,
+            Placement::OnWorker(reason, route) => {
                 self.plan.count_on_worker(reason);
-                return Ok(None);
+                let called = match route {
+                    Some(route) => call_view_in_process(&self.plan, environ, &route)?,
+                    None => None,
+                };
+                return called
+                    .map(|(context, rest)| served(py, false, context, rest))
+                    .transpose();
             }
         };
         self.plan.count_on_loop();
@@ -86,13 +95,26 @@ impl InProcessDispatcher {
             });
             post_to_loop(event_loop, action)
         })?;
-        Ok(Some(outcome))
+        let (context, rest): (Py<PyAny>, Py<PyAny>) = outcome.extract(py)?;
+        served(py, true, context, rest).map(Some)
     }
 
     /// Where requests were served, and why: counts by name.
     fn eligibility(&self) -> Vec<(&'static str, u64)> {
         self.plan.counts()
     }
+}
+
+fn served<'py>(
+    py: Python<'py>,
+    was_on_loop: bool,
+    context: Py<PyAny>,
+    rest: impl IntoPyObject<'py>,
+) -> PyResult<Py<PyAny>> {
+    Ok((was_on_loop, context, rest)
+        .into_pyobject(py)?
+        .into_any()
+        .unbind())
 }
 
 fn start(
