@@ -44,11 +44,11 @@ unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 .DELETE_ON_ERROR:
 # The steps share one virtual environment; each uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help dev build check format test test-all upstream demo bench clean
+.PHONY: help dev build check format test test-all upstream demo bench bench-client clean
 
 help: ## Show this list
 	@echo "make <verb>, from a clean clone, in any order:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dev: $(DEBUG) $(TEST_TOOLS) $(CHECK_TOOLS) $(DEMO_NEEDS) ## Make .venv with a debug build, to work on carboy
 	$(call say,Ready: $(BIN)/carboy and $(BIN)/pytest)
@@ -104,6 +104,11 @@ demo: $(RELEASE) $(DEMO_NEEDS) ## Build, and show what carboy is for; ONCE=1 to 
 bench: $(CREATED) ## Compare with other servers, side by side
 	$(call say,Benchmarks)
 	@$(BIN)/python benchmarks/compare.py $(ARGS)
+
+# It builds everything that it measures itself.
+bench-client: $(CREATED) ## Compare carboy.http with other HTTP clients
+	$(call say,Benchmarks of HTTP clients)
+	@$(BIN)/python benchmarks/client/compare.py $(ARGS)
 
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) $(TARGET) .build dist .pytest_cache .mypy_cache .ruff_cache src/carboy/*.so
