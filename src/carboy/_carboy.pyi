@@ -26,6 +26,7 @@ from carboy.promise import Fulfilled, Rejected
 
 __all__ = [
     "AppContextBase",
+    "CallTemplate",
     "ContentStream",
     "CookieJar",
     "EventStream",
@@ -477,9 +478,30 @@ class HttpClient:
         way: str | None,
         is_plain: bool,
         is_streamed: bool,
+        repeats_stale: bool = True,
     ) -> Promise[_T]: ...
     def statistics(self) -> Promise[tuple[int, int, int]]: ...
     def close(self) -> None: ...
+
+@final
+class CallTemplate:
+    def __new__(
+        cls,
+        *,
+        client: HttpClient,
+        base_url: str,
+        headers: list[tuple[str, str]],
+        timeouts: tuple[float | None, float | None, float | None, float | None, float | None],
+        redirects: int | None,
+        authentication: HttpAuthentication | None,
+        retries: tuple[int, list[int], float, float, bool] | None,
+        repeats_stale: bool,
+        cookies: CookieJar | None,
+        way: str | None,
+        request_class: Callable[[str, str, list[tuple[str, str]]], Any],
+        response_class: Callable[[Any, ResponseData], Any],
+    ) -> Self: ...
+    def begin(self, method: str, url: str) -> Promise[Any] | None: ...
 
 @final
 class ResponseData:
@@ -495,6 +517,8 @@ class ResponseData:
     def stream(self) -> ContentStream | None: ...
     def headers(self) -> list[tuple[str, str]]: ...
     def content(self) -> bytes | None: ...
+    def json(self) -> tuple[Any, int] | None: ...
+    def request(self) -> Any: ...
     def history(self) -> list[ResponseData]: ...
     def timings(self) -> dict[str, float | None]: ...
 

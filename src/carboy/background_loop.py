@@ -6,6 +6,7 @@ Promises of programs without an event loop are kept by it, and the live servers 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import os
 import threading
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+#: For so long the end of a process waits for what runs on the loop.
+EXIT_SECONDS = 2.0
 
 
 class BackgroundLoop:
@@ -49,11 +53,12 @@ class BackgroundLoop:
         self.loop.call_soon_threadsafe(call)
         return result.result()
 
-    def stop(self) -> None:
-        """Stop and close the loop."""
+    def stop(self, at_most_seconds: float | None = None) -> None:
+        """Stop the loop and close it, unless it takes longer than ``at_most_seconds``."""
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
+        self._thread.join(at_most_seconds)
+        if not self._thread.is_alive():
+            self.loop.close()
 
 
 _shared: BackgroundLoop | None = None
@@ -66,7 +71,16 @@ def shared_background_loop() -> BackgroundLoop:
     with _lock:
         if _shared is None:
             _shared = BackgroundLoop()
+            atexit.register(_stop_at_exit)
         return _shared
+
+
+def _stop_at_exit() -> None:
+    # CPython ends daemon threads where they ask for the GIL, in the middle of native code.
+    global _shared
+    loop, _shared = _shared, None
+    if loop is not None:
+        loop.stop(EXIT_SECONDS)
 
 
 def _forget() -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientDisconnected", "DeadlineExceeded", "deadline", "remaining_seconds"]
 
-_ATTRIBUTE = "_carboy_promise_scope"
+#: Where a context keeps the scope of its request.
+ATTRIBUTE = "_carboy_promise_scope"
 
 #: The scope of the innermost ``deadline`` block.
 deadline_scope: ContextVar[PromiseScope | None] = ContextVar("deadline_scope", default=None)
@@ -54,10 +55,10 @@ def find_request_scope() -> PromiseScope | None:
     context: Any = variable.get(None)
     if context is None or not getattr(context, "has_request", True):
         return None
-    scope: PromiseScope | None = vars(context).get(_ATTRIBUTE)
+    scope: PromiseScope | None = vars(context).get(ATTRIBUTE)
     if scope is None:
         scope = PromiseScope()
-        setattr(context, _ATTRIBUTE, scope)
+        setattr(context, ATTRIBUTE, scope)
         scope_of_request.set(weakref.ref(scope))
     return scope
 

@@ -1,5 +1,7 @@
 //! Makes calls: connections, authentication, cookies, redirects, retries.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
 use url::{Position, Url};
 
+use crate::alarm_clock::AlarmClock;
 use crate::authentication::Authentication;
 use crate::connection::{Http1Connection, Http2Connection};
 use crate::connector::Connector;
@@ -32,6 +35,9 @@ use crate::{Error, ErrorKind};
 
 /// A connection that was idle for longer than this is looked at before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(100);
+
+/// A client that asks for more origins than this forgets where they lead, which costs little.
+const MOST_KNOWN_TARGETS: usize = 1000;
 
 const USER_AGENT: &str = concat!("carboy/", env!("CARGO_PKG_VERSION"));
 
@@ -63,6 +69,9 @@ struct Shared {
     connector: Connector,
     pool: Pool,
     budget: RetryBudget,
+    clock: Rc<AlarmClock>,
+    /// Where the client's way leads for each origin that was asked for.
+    targets: RefCell<HashMap<Box<str>, Rc<Target>>>,
 }
 
 /// One call on its way.
@@ -72,6 +81,8 @@ struct Call {
     stopwatch: Rc<Stopwatch>,
     history: Vec<ResponseHead>,
     attempts: u32,
+    /// Whether the request was sent again after a connection that turned out to be closed.
+    has_repeated: bool,
 }
 
 impl Client {
@@ -82,13 +93,15 @@ impl Client {
             settings.identity.clone(),
             settings.versions,
         );
-        let pool = Pool::new(settings.pool);
+        let pool = Pool::new(settings.pool, settings.versions);
         Self {
             shared: Rc::new(Shared {
                 settings,
                 connector,
                 pool,
                 budget: RetryBudget::new(),
+                clock: Rc::default(),
+                targets: RefCell::default(),
             }),
         }
     }
@@ -110,50 +123,56 @@ impl Client {
     /// # Errors
     ///
     /// Every kind; see [`ErrorKind`].
-    pub async fn send(&self, mut request: Request) -> Result<Response, Error> {
+    pub fn send(
+        &self,
+        mut request: Request,
+    ) -> impl Future<Output = Result<Response, Error>> + use<> {
         let stopwatch = Rc::new(Stopwatch::start());
         let deadline = Deadline::after(stopwatch.started(), request.timeouts.total);
         take_credentials(&mut request);
         self.shared.budget.pay_in();
         let is_streamed = request.is_streamed;
-        let call = Call {
+        // Futures are moved as a whole: what is large is kept apart.
+        let call = Box::new(Call {
             request,
             deadline,
             stopwatch,
             history: Vec::new(),
             attempts: 0,
-        };
-        let mut response = deadline.limit(self.shared.follow(call)).await?;
-        if is_streamed {
-            response.body.without_deadline();
+            has_repeated: false,
+        });
+        let shared = Rc::clone(&self.shared);
+        async move {
+            let mut response = shared.follow(call).await?;
+            if is_streamed {
+                response.body.without_deadline();
+            }
+            Ok(response)
         }
-        Ok(response)
     }
 }
 
 impl Shared {
     /// Makes requests until a response is for the caller.
-    async fn follow(&self, mut call: Call) -> Result<Response, Error> {
+    async fn follow(&self, mut call: Box<Call>) -> Result<Response, Error> {
         loop {
             match self.attempt(&mut call).await {
                 Ok((head, body)) => {
-                    if let Some(jar) = &call.request.cookies {
-                        jar.store_response(&head.headers, &head.url);
-                    }
+                    call.store_cookies(&head);
                     if call.answers_challenge(&head) {
-                        body.discard().await;
+                        Box::pin(body.discard()).await;
                         continue;
                     }
                     if let Some(wait) = self.wait_after_status(&mut call, &head) {
-                        body.discard().await;
-                        tokio::time::sleep(wait).await;
+                        Box::pin(body.discard()).await;
+                        Box::pin(tokio::time::sleep(wait)).await;
                         continue;
                     }
                     if call.request.redirects.is_some()
                         && redirect::is_redirect(head.status, &head.headers)
                     {
-                        call.redirect(head)?;
-                        body.discard().await;
+                        call.redirect(*head)?;
+                        Box::pin(body.discard()).await;
                         continue;
                     }
                     return Ok(Response {
@@ -163,7 +182,7 @@ impl Shared {
                     });
                 }
                 Err(error) => match self.wait_after_error(&mut call, &error) {
-                    Some(wait) => tokio::time::sleep(wait).await,
+                    Some(wait) => Box::pin(tokio::time::sleep(wait)).await,
                     None => return Err(error),
                 },
             }
@@ -207,13 +226,17 @@ impl Shared {
     }
 
     /// Makes one request. Only connections that turn out to be closed are seen to here.
-    async fn attempt(&self, call: &mut Call) -> Result<(ResponseHead, ResponseBody), Error> {
+    async fn attempt(
+        &self,
+        call: &mut Call,
+    ) -> Result<(Box<ResponseHead>, Box<ResponseBody>), Error> {
         let request = &mut call.request;
-        let target = Rc::new(Target::of(&request.url, self.route(request)?)?);
+        let target = self.target(request)?;
         let timeouts = request.timeouts;
         loop {
             call.stopwatch.exchange_began(Instant::now());
-            let mut lease = self.lease(&target, request, &call.stopwatch).await?;
+            let lease = self.lease(&target, request, call.deadline, &call.stopwatch);
+            let mut lease = lease.await?;
             let is_http2 = matches!(lease, Lease::Http2(_));
             let Some(body) = request.body.for_attempt() else {
                 return Err(Error::new(
@@ -227,7 +250,16 @@ impl Shared {
             if keeps_head {
                 lease.activity().record_head();
             }
-            match exchange(&mut lease, message, &progress, &timeouts, call.deadline).await {
+            match exchange(
+                &mut lease,
+                message,
+                &progress,
+                &timeouts,
+                call.deadline,
+                &self.clock,
+            )
+            .await
+            {
                 Ok(response) => {
                     call.stopwatch.head_came();
                     let (mut head, incoming) = take_apart(response, &request.url);
@@ -239,14 +271,15 @@ impl Shared {
                     } else {
                         Decoder::of(&head.headers)?
                     };
-                    let body = ResponseBody::new(
+                    let body = Box::new(ResponseBody::new(
                         incoming,
                         lease,
                         decoder,
                         timeouts.read,
                         call.deadline,
                         Rc::clone(&call.stopwatch),
-                    );
+                        &self.clock,
+                    ));
                     return Ok((head, body));
                 }
                 Err(Failure::Unsent(body, error)) => {
@@ -257,13 +290,33 @@ impl Shared {
                     }
                 }
                 Err(Failure::Stale(error)) => {
-                    if !is_idempotent(&request.method) || !request.body.is_repeatable() {
+                    let may_repeat = request.retries.repeats_stale
+                        && is_idempotent(&request.method)
+                        && request.body.is_repeatable();
+                    if !may_repeat || std::mem::replace(&mut call.has_repeated, true) {
                         return Err(error);
                     }
                 }
                 Err(Failure::Final(error)) => return Err(error),
             }
         }
+    }
+
+    fn target(&self, request: &Request) -> Result<Rc<Target>, Error> {
+        if !matches!(request.way, Way::Default) {
+            return Ok(Rc::new(Target::of(&request.url, self.route(request)?)?));
+        }
+        let origin = &request.url[..Position::AfterPort];
+        if let Some(target) = self.targets.borrow().get(origin) {
+            return Ok(Rc::clone(target));
+        }
+        let target = Rc::new(Target::of(&request.url, self.route(request)?)?);
+        let mut targets = self.targets.borrow_mut();
+        if targets.len() >= MOST_KNOWN_TARGETS {
+            targets.clear();
+        }
+        targets.insert(origin.into(), Rc::clone(&target));
+        Ok(target)
     }
 
     fn route(&self, request: &Request) -> Result<Route, Error> {
@@ -283,10 +336,18 @@ impl Shared {
         &self,
         target: &Rc<Target>,
         request: &Request,
+        deadline: Deadline,
         stopwatch: &Stopwatch,
     ) -> Result<Lease, Error> {
         loop {
-            match self.pool.acquire(target, request.timeouts.pool).await? {
+            let grant = match self.pool.acquire_now(target)? {
+                Some(grant) => grant,
+                None => {
+                    let waiting = self.pool.acquire(target, request.timeouts.pool);
+                    Box::pin(deadline.limit(waiting)).await?
+                }
+            };
+            match grant {
                 Grant::Reuse(lease) => {
                     if lease.idle_time() > TRUSTED_IDLE_TIME || !is_idempotent(&request.method) {
                         // The runtime looks at its sockets before this goes on, so that the end
@@ -300,25 +361,34 @@ impl Shared {
                     return Ok(lease);
                 }
                 Grant::Open(permit) => {
-                    let connecting = self.connect(target, permit, stopwatch);
-                    let lease =
-                        match request.timeouts.connect {
-                            None => connecting.await?,
-                            Some(timeout) => tokio::time::timeout(timeout, connecting)
-                                .await
-                                .map_err(|_| {
-                                    let seconds = timeout.as_secs_f64();
-                                    let authority = target.authority();
-                                    let message =
-                                        format!("no connection to {authority} within {seconds} s");
-                                    Error::new(ErrorKind::ConnectTimeout, message)
-                                })??,
-                        };
+                    // This is rare, and much code: it is not to make each call's future larger.
+                    let timeout = request.timeouts.connect;
+                    let connecting = self.connect_within(target, timeout, permit, stopwatch);
+                    let lease = Box::pin(deadline.limit(connecting)).await?;
                     stopwatch.acquired(false);
                     return Ok(lease);
                 }
             }
         }
+    }
+
+    async fn connect_within(
+        &self,
+        target: &Target,
+        timeout: Option<Duration>,
+        permit: Permit,
+        stopwatch: &Stopwatch,
+    ) -> Result<Lease, Error> {
+        let connecting = self.connect(target, permit, stopwatch);
+        let Some(timeout) = timeout else {
+            return connecting.await;
+        };
+        let connected = tokio::time::timeout(timeout, connecting).await;
+        connected.map_err(|_| {
+            let (seconds, authority) = (timeout.as_secs_f64(), target.authority());
+            let message = format!("no connection to {authority} within {seconds} s");
+            Error::new(ErrorKind::ConnectTimeout, message)
+        })?
     }
 
     async fn connect(
@@ -327,19 +397,35 @@ impl Shared {
         permit: Permit,
         stopwatch: &Stopwatch,
     ) -> Result<Lease, Error> {
+        let began = Instant::now();
         let connected = self.connector.connect(target, stopwatch).await?;
+        let connect_time = began.elapsed();
         let limits = &self.settings.response;
         if connected.speaks_http2 {
-            let connection = Http2Connection::open(connected.socket, permit, limits).await?;
+            let connection =
+                Http2Connection::open(connected.socket, connect_time, permit, limits).await?;
             Ok(self.pool.share(connection))
         } else {
-            let connection = Http1Connection::open(connected.socket, permit, limits).await?;
+            let connection =
+                Http1Connection::open(connected.socket, connect_time, permit, limits).await?;
             Ok(self.pool.lease(connection))
         }
     }
 }
 
 impl Call {
+    fn store_cookies(&mut self, head: &ResponseHead) {
+        if !head.headers.contains_key(header::SET_COOKIE) {
+            return;
+        }
+        if self.request.cookies.is_none() && self.request.keeps_own_cookies {
+            self.request.cookies = Some(Arc::default());
+        }
+        if let Some(jar) = &self.request.cookies {
+            jar.store_response(&head.headers, &head.url);
+        }
+    }
+
     /// Whether a 401 response asks for something that can be answered.
     fn answers_challenge(&self, head: &ResponseHead) -> bool {
         head.status == StatusCode::UNAUTHORIZED
@@ -370,7 +456,7 @@ impl Call {
         if method != request.method {
             request.method = method;
             request.body = RequestBody::Empty;
-            redirect::strip_content_headers(&mut request.headers);
+            redirect::strip_content_headers(Arc::make_mut(&mut request.headers));
         } else if !request.body.is_repeatable() {
             return Err(Error::new(
                 ErrorKind::InvalidRequest,
@@ -381,7 +467,7 @@ impl Call {
             ));
         }
         if !redirect::are_same_origin(&head.url, &next) {
-            redirect::strip_origin_headers(&mut request.headers);
+            redirect::strip_origin_headers(Arc::make_mut(&mut request.headers));
             request.authentication = None;
         }
         request.url = next;
@@ -443,7 +529,7 @@ fn assemble(
     let mut message = hyper::Request::new(upload);
     *message.method_mut() = request.method.clone();
     *message.uri_mut() = uri;
-    let mut headers = request.headers.clone();
+    let mut headers = HeaderMap::clone(&request.headers);
     // hyper writes both to fit the content; that there is none it leaves to others to say.
     let says_none = headers
         .get(header::CONTENT_LENGTH)
@@ -514,16 +600,16 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn take_apart(response: hyper::Response<Incoming>, url: &Url) -> (ResponseHead, Incoming) {
+fn take_apart(response: hyper::Response<Incoming>, url: &Url) -> (Box<ResponseHead>, Incoming) {
     let (parts, incoming) = response.into_parts();
     let reason = parts.extensions.get::<ReasonPhrase>();
-    let head = ResponseHead {
+    let head = Box::new(ResponseHead {
         status: parts.status,
         reason: reason.map(|reason| reason.as_bytes().to_vec()),
         version: parts.version,
         headers: parts.headers,
         raw: None,
         url: url.clone(),
-    };
+    });
     (head, incoming)
 }

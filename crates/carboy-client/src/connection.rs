@@ -2,16 +2,20 @@
 //!
 //! hyper splits a connection into a handle that sends requests and a future that does the work.
 //! The future is a task of the thread's own runtime. It ends with the connection, or when the
-//! handle is dropped; nobody waits for it.
+//! handle is dropped; nobody waits for it. Dropping the handle in the middle of a request ends
+//! the task at once: hyper itself would go round in circles there while the server takes no more
+//! of the request.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::rt::Executor;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::activity::Activity;
@@ -22,8 +26,8 @@ use crate::upload::Upload;
 use crate::{Error, ErrorKind};
 
 /// Starts a task on this thread.
-pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
-    tokio::task::spawn_local(task);
+pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) -> AbortHandle {
+    tokio::task::spawn_local(task).abort_handle()
 }
 
 /// Starts hyper's tasks of HTTP/2 on this thread.
@@ -47,6 +51,11 @@ pub(crate) struct Http1Connection {
     pub(crate) idle_since: Instant,
     /// How many requests it has served.
     pub(crate) requests: u32,
+    /// How long it took to open it.
+    pub(crate) connect_time: Duration,
+    /// Whether a request was sent whose response was not read to its end.
+    is_busy: bool,
+    task: AbortHandle,
     /// Its place among the connections that there may be, until it is dropped.
     permit: Permit,
 }
@@ -54,6 +63,7 @@ pub(crate) struct Http1Connection {
 impl Http1Connection {
     pub(crate) async fn open(
         socket: Socket,
+        connect_time: Duration,
         permit: Permit,
         limits: &ResponseLimits,
     ) -> Result<Self, Error> {
@@ -66,21 +76,31 @@ impl Http1Connection {
             .handshake(stream)
             .await
             .map_err(|error| Error::caused(ErrorKind::Connect, "no HTTP connection", error))?;
-        spawn(async move {
+        let when_ended = permit.when_ended();
+        let task = spawn(async move {
             // What goes wrong is told to who waits for a response.
             connection.await.ok();
+            when_ended();
         });
         Ok(Self {
             sender,
             activity,
             idle_since: Instant::now(),
             requests: 0,
+            connect_time,
+            is_busy: false,
+            task,
             permit,
         })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Notes that the response was read to its end.
+    pub(crate) fn end_request(&mut self) {
+        self.is_busy = false;
     }
 
     /// Whether the next request can be sent at once.
@@ -99,11 +119,20 @@ impl Http1Connection {
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
     {
         self.requests += 1;
+        self.is_busy = true;
         self.sender.try_send_request(request)
     }
 
     pub(crate) fn permit(&self) -> &Permit {
         &self.permit
+    }
+}
+
+impl Drop for Http1Connection {
+    fn drop(&mut self) {
+        if self.is_busy {
+            self.task.abort();
+        }
     }
 }
 
@@ -114,12 +143,14 @@ pub(crate) struct Http2Connection {
     pub(crate) streams: Cell<usize>,
     pub(crate) idle_since: Cell<Instant>,
     pub(crate) requests: Cell<u32>,
+    pub(crate) connect_time: Duration,
     permit: Permit,
 }
 
 impl Http2Connection {
     pub(crate) async fn open(
         socket: Socket,
+        connect_time: Duration,
         permit: Permit,
         limits: &ResponseLimits,
     ) -> Result<Self, Error> {
@@ -133,8 +164,10 @@ impl Http2Connection {
             .handshake(stream)
             .await
             .map_err(|error| Error::caused(ErrorKind::Connect, "no HTTP/2 connection", error))?;
+        let when_ended = permit.when_ended();
         spawn(async move {
             connection.await.ok();
+            when_ended();
         });
         Ok(Self {
             sender,
@@ -142,6 +175,7 @@ impl Http2Connection {
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             requests: Cell::new(0),
+            connect_time,
             permit,
         })
     }

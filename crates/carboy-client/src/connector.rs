@@ -1,5 +1,6 @@
 //! Opens connections: name, TCP, proxy, TLS.
 
+use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
 
@@ -29,6 +30,10 @@ pub(crate) struct Connector {
     trust: Trust,
     identity: Option<Identity>,
     versions: HttpVersions,
+    /// The settings of TLS with servers and with proxies, made when first needed: it takes a
+    /// while, and connections with the same settings can resume sessions.
+    with_servers: OnceCell<Arc<ClientConfig>>,
+    with_proxies: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Connector {
@@ -37,7 +42,24 @@ impl Connector {
             trust,
             identity,
             versions,
+            with_servers: OnceCell::new(),
+            with_proxies: OnceCell::new(),
         }
+    }
+
+    /// # Errors
+    ///
+    /// `Tls` when certificates or the key can't be used.
+    fn config(
+        &self,
+        known: &OnceCell<Arc<ClientConfig>>,
+        versions: HttpVersions,
+    ) -> Result<Arc<ClientConfig>, Error> {
+        if let Some(config) = known.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = tls::client_config(&self.trust, self.identity.as_ref(), versions)?;
+        Ok(Arc::clone(known.get_or_init(|| config)))
     }
 
     /// Connects to the target.
@@ -59,7 +81,7 @@ impl Connector {
                 speaks_http2: self.versions == HttpVersions::Http2Only,
             });
         }
-        let config = tls::client_config(&self.trust, self.identity.as_ref(), self.versions)?;
+        let config = self.config(&self.with_servers, self.versions)?;
         let stream = handshake(config, &target.host, socket).await?;
         stopwatch.tls_done();
         let speaks_http2 = match &stream {
@@ -100,8 +122,7 @@ impl Connector {
             })?;
         let mut socket = Socket::Tcp(stream);
         if proxy.is_tls() {
-            let identity = self.identity.as_ref();
-            let config = tls::client_config(&self.trust, identity, HttpVersions::Http1Only)?;
+            let config = self.config(&self.with_proxies, HttpVersions::Http1Only)?;
             socket = handshake(config, proxy.host(), socket).await?;
         }
         if proxy.is_socks() {

@@ -52,6 +52,7 @@ impl CookieJar {
     /// The value of the `Cookie` header for a request; `None` when there is no cookie for it.
     pub fn header(&self, url: &Url) -> Option<HeaderValue> {
         let store = self.store();
+        store.iter_any().next()?;
         let pairs: Vec<String> = store
             .get_request_values(url)
             .map(|(name, value)| format!("{name}={value}"))

@@ -23,6 +23,15 @@ impl Deadline {
         Self::default()
     }
 
+    /// This one, or after this time from now if that is earlier.
+    pub(crate) fn at_latest(&self, time: Duration) -> Self {
+        let other = Self::after(Instant::now(), Some(time));
+        match (self.at(), other.at()) {
+            (Some(own), Some(at)) if own <= at => *self,
+            _ => other,
+        }
+    }
+
     pub(crate) fn at(&self) -> Option<Instant> {
         self.limit.map(|(at, _)| at)
     }

@@ -285,6 +285,13 @@ mod tests {
         Ok(decoded)
     }
 
+    /// `carboy ` three thousand times, made by Google's encoder.
+    #[rustfmt::skip]
+    const BROTLI: &[u8] = &[
+        0x1b, 0x07, 0x52, 0x00, 0xa4, 0x40, 0xf2, 0x4a, 0x98, 0xcb, 0x2a, 0x51, 0x51,
+        0x10, 0xb8, 0x9b, 0x04, 0x10,
+    ];
+
     fn encoded() -> Vec<(&'static str, Vec<u8>)> {
         let content = b"carboy ".repeat(3000);
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -295,6 +302,7 @@ mod tests {
             ("gzip", gzip(&content)),
             ("deflate", zlib.finish().unwrap()),
             ("deflate", bare.finish().unwrap()),
+            ("br", BROTLI.to_vec()),
             ("zstd", zstd::encode_all(&content[..], 3).unwrap()),
             (
                 "gzip, zstd",

@@ -9,9 +9,11 @@ use std::task::Poll;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
+use tokio_rustls::rustls::Error as RustlsError;
 
 use crate::activity::Activity;
+use crate::alarm_clock::{Alarm, AlarmClock};
 use crate::deadline::Deadline;
 use crate::pool::Lease;
 use crate::settings::Timeouts;
@@ -22,8 +24,8 @@ use crate::{Error, ErrorKind};
 pub(crate) enum Failure {
     /// Nothing of the request was sent; here is its content for another connection.
     Unsent(RequestBody, Error),
-    /// The connection, which had served requests before, ended without a byte of an answer: the
-    /// server has closed it as idle, as a rule.
+    /// The connection, which had been idle for a while, ended at once and without a byte of an
+    /// answer: the server was closing it as idle when the request was sent.
     Stale(Error),
     /// Anything else.
     Final(Error),
@@ -36,8 +38,11 @@ pub(crate) async fn exchange(
     progress: &UploadProgress,
     timeouts: &Timeouts,
     deadline: Deadline,
+    clock: &Rc<AlarmClock>,
 ) -> Result<Response<Incoming>, Failure> {
     let is_reused = lease.requests() > 0;
+    let was_idle = lease.idle_time() >= SHORTEST_KEEP_ALIVE;
+    let sent = Instant::now();
     let activity = lease.activity();
     let bytes_before = activity.bytes_read();
     let watch = Watch {
@@ -48,17 +53,22 @@ pub(crate) async fn exchange(
         is_http1: matches!(lease, Lease::Http1(..)),
     };
     let mut sending = pin!(lease.send(request));
-    let mut timer = pin!(sleep_until(watch.next_due().0));
+    let mut alarm = Alarm::new(clock);
+    let mut due = None;
     let outcome = poll_fn(|context| {
         if let Poll::Ready(outcome) = sending.as_mut().poll(context) {
             return Poll::Ready(Ok(outcome));
         }
-        while timer.as_mut().poll(context).is_ready() {
-            let (due, verdict) = watch.next_due();
-            if due <= Instant::now() {
+        // Only when the alarm rings it is looked at what has happened meanwhile.
+        while alarm
+            .poll(*due.get_or_insert_with(|| watch.next_due().0), context)
+            .is_ready()
+        {
+            let (next, verdict) = watch.next_due();
+            if next <= Instant::now() {
                 return Poll::Ready(Err(watch.error(verdict)));
             }
-            timer.as_mut().reset(due);
+            due = Some(next);
         }
         Poll::Pending
     })
@@ -76,7 +86,9 @@ pub(crate) async fn exchange(
     match unsent {
         Some(request) => Err(Failure::Unsent(request.into_body().into_body(), error)),
         None if is_reused
+            && was_idle
             && activity.bytes_read() == bytes_before
+            && sent.elapsed() <= lease.connect_time() + STALE_SLACK
             && matches!(
                 error.kind(),
                 ErrorKind::RemoteProtocol | ErrorKind::Read | ErrorKind::Write
@@ -150,6 +162,15 @@ impl Watch<'_> {
     }
 }
 
+/// No server closes a connection that was idle for less than this for being idle: gunicorn, the
+/// quickest of the usual ones, waits two seconds.
+const SHORTEST_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A server that was closing the connection when the request was sent is heard of after one
+/// round trip, which takes no longer than the connection took to be opened, and this for a busy
+/// machine. What ends later has worked on the request.
+const STALE_SLACK: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// While a slow source is waited for, the watch looks this often whether that is still so.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -184,6 +205,12 @@ pub(crate) fn explain(error: hyper::Error) -> Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(deeper) = cause {
         if let Some(io) = deeper.downcast_ref::<io::Error>() {
+            let reason = io.get_ref();
+            if reason.is_some_and(<dyn StdError + Send + Sync>::is::<RustlsError>) {
+                // With TLS 1.3 a server judges the client's certificate after the handshake.
+                let message = "the server ended the TLS connection";
+                return Error::caused(ErrorKind::Tls, message, error);
+            }
             let kind = match io.kind() {
                 io::ErrorKind::BrokenPipe | io::ErrorKind::WriteZero => ErrorKind::Write,
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {

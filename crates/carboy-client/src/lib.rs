@@ -6,6 +6,7 @@
 //! on its runtime; nothing is `Send` but requests, settings and what of a response was read.
 
 mod activity;
+mod alarm_clock;
 mod authentication;
 mod client;
 mod connection;

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::connection::{self, Http1Connection, Http2Connection};
-use crate::settings::PoolLimits;
+use crate::settings::{HttpVersions, PoolLimits};
 use crate::target::Target;
 use crate::{Error, ErrorKind};
 
@@ -44,7 +44,11 @@ pub(crate) enum Grant {
 pub(crate) struct Pool {
     state: Rc<RefCell<State>>,
     limits: PoolLimits,
+    versions: HttpVersions,
 }
+
+/// What more targets than this speak is forgotten.
+const MOST_KNOWN_TARGETS: usize = 1000;
 
 #[derive(Default)]
 struct State {
@@ -52,6 +56,9 @@ struct State {
     /// Permits that are out: connections that are opening, busy, idle or shared.
     open: usize,
     waiters: VecDeque<Waiter>,
+    /// Whether targets speak HTTP/2, as far as is known: by their last connection. One that could
+    /// not be opened counts as HTTP/1.1, so that those who wait all try at once.
+    speaks_http2: HashMap<Rc<Target>, bool>,
     reaping: bool,
     closed: bool,
 }
@@ -62,8 +69,6 @@ struct Host {
     opening: usize,
     idle: Vec<Http1Connection>,
     shared: Vec<Rc<Http2Connection>>,
-    /// The last connection spoke HTTP/2, so the next one will do for many requests.
-    speaks_http2: bool,
 }
 
 struct Waiter {
@@ -82,11 +87,16 @@ pub struct PoolStatistics {
     pub waiting: usize,
 }
 
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the HTTP client was closed")
+}
+
 impl Pool {
-    pub(crate) fn new(limits: PoolLimits) -> Self {
+    pub(crate) fn new(limits: PoolLimits, versions: HttpVersions) -> Self {
         Self {
             state: Rc::default(),
             limits,
+            versions,
         }
     }
 
@@ -138,11 +148,7 @@ impl Pool {
         target: &Rc<Target>,
         timeout: Option<Duration>,
     ) -> Result<Grant, Error> {
-        let closed = || Error::new(ErrorKind::Closed, "the HTTP client was closed");
-        if self.state.borrow().closed {
-            return Err(closed());
-        }
-        if let Some(grant) = self.try_acquire(target) {
+        if let Some(grant) = self.acquire_now(target)? {
             return Ok(grant);
         }
         let (sender, receiver) = oneshot::channel();
@@ -156,6 +162,20 @@ impl Pool {
                 Ok(granted) => granted,
                 Err(_) => {
                     let limits = &self.limits;
+                    let is_full = {
+                        let state = self.state.borrow();
+                        let hosts_open = state.hosts.get(target).map_or(0, |host| host.open);
+                        hosts_open >= limits.connections_per_host
+                            || state.open >= limits.connections
+                    };
+                    if !is_full {
+                        // It waited for a connection that many could have shared.
+                        let (authority, seconds) = (target.authority(), timeout.as_secs_f64());
+                        return Err(Error::new(
+                            ErrorKind::ConnectTimeout,
+                            format!("no connection to {authority} within {seconds} s"),
+                        ));
+                    }
                     return Err(Error::new(
                         ErrorKind::PoolTimeout,
                         format!(
@@ -171,6 +191,18 @@ impl Pool {
             },
         };
         granted.map_err(|_| closed())
+    }
+
+    /// A connection, or leave to open one, if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub(crate) fn acquire_now(&self, target: &Rc<Target>) -> Result<Option<Grant>, Error> {
+        if self.state.borrow().closed {
+            return Err(closed());
+        }
+        Ok(self.try_acquire(target))
     }
 
     fn try_acquire(&self, target: &Rc<Target>) -> Option<Grant> {
@@ -235,9 +267,20 @@ impl Pool {
     fn has_room_at(&self, state: &State, target: &Target, dying: usize) -> bool {
         state.hosts.get(target).is_none_or(|host| {
             host.open - dying < self.limits.connections_per_host
-                // The connection that is being opened will do for this request too.
-                && !(host.speaks_http2 && host.opening > 0)
+                // The connection that is being opened may do for this request too.
+                && !(host.opening > 0 && self.may_share(state, target))
         })
+    }
+
+    /// Whether a connection that is being opened to the target may be one for many requests.
+    fn may_share(&self, state: &State, target: &Target) -> bool {
+        match self.versions {
+            HttpVersions::Http1Only => false,
+            HttpVersions::Http2Only => true,
+            HttpVersions::Negotiated => {
+                target.is_tls && state.speaks_http2.get(target).copied().unwrap_or(true)
+            }
+        }
     }
 
     fn permit(&self, state: &mut State, target: &Rc<Target>) -> Permit {
@@ -248,6 +291,7 @@ impl Pool {
         Permit {
             pool: Rc::downgrade(&self.state),
             limits: self.limits,
+            versions: self.versions,
             target: Rc::clone(target),
             is_opening: Cell::new(true),
         }
@@ -256,6 +300,8 @@ impl Pool {
     /// Takes an HTTP/1.1 connection into use.
     pub(crate) fn lease(&self, connection: Http1Connection) -> Lease {
         self.opened(connection.permit(), false);
+        // Those who waited to see what the target speaks can open theirs.
+        self.serve_waiters();
         Lease::http1(connection, self.clone())
     }
 
@@ -277,11 +323,13 @@ impl Pool {
 
     fn opened(&self, permit: &Permit, speaks_http2: bool) {
         let mut state = self.state.borrow_mut();
-        if let Some(host) = state.hosts.get_mut(&permit.target) {
-            if permit.is_opening.replace(false) {
-                host.opening -= 1;
-            }
-            host.speaks_http2 = speaks_http2;
+        if let Some(host) = state.hosts.get_mut(&permit.target)
+            && permit.is_opening.replace(false)
+        {
+            host.opening -= 1;
+        }
+        if permit.target.is_tls {
+            state.learn(&permit.target, speaks_http2);
         }
     }
 
@@ -363,6 +411,13 @@ impl Pool {
 }
 
 impl State {
+    fn learn(&mut self, target: &Rc<Target>, speaks_http2: bool) {
+        if self.speaks_http2.len() >= MOST_KNOWN_TARGETS {
+            self.speaks_http2.clear();
+        }
+        self.speaks_http2.insert(Rc::clone(target), speaks_http2);
+    }
+
     fn take_waiter_for(&mut self, target: &Target) -> Option<Waiter> {
         loop {
             let mut waiters = self.waiters.iter();
@@ -387,6 +442,22 @@ impl State {
             .filter(|host| !host.idle.is_empty())
             .min_by_key(|host| host.idle[0].idle_since)?;
         Some(oldest.idle.remove(0))
+    }
+
+    /// Takes out the connections to a target that are unused and have ended.
+    fn take_ended(&mut self, target: &Target) -> (Vec<Http1Connection>, Vec<Rc<Http2Connection>>) {
+        let Some(host) = self.hosts.get_mut(target) else {
+            return (Vec::new(), Vec::new());
+        };
+        let (ended, kept) = std::mem::take(&mut host.idle)
+            .into_iter()
+            .partition(Http1Connection::is_closed);
+        host.idle = kept;
+        let (ended_shared, kept) = std::mem::take(&mut host.shared)
+            .into_iter()
+            .partition(|shared: &Rc<Http2Connection>| shared.is_closed());
+        host.shared = kept;
+        (ended, ended_shared)
     }
 
     /// Takes out what is idle since before `expired`, and says when to look again.

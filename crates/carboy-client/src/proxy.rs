@@ -134,6 +134,10 @@ impl ProxyRules {
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, as curl reads
     /// them.
     pub fn from_environment() -> Self {
+        let excepted = ["no_proxy", "NO_PROXY"].map(std::env::var);
+        if excepted.iter().flatten().any(|hosts| excepts_all(hosts)) {
+            return Self::none();
+        }
         Self {
             matcher: Some(Matcher::from_env()),
         }
@@ -146,6 +150,9 @@ impl ProxyRules {
     ///
     /// `Proxy` when a URL can't be used.
     pub fn new(http: Option<&str>, https: Option<&str>, no_proxy: &str) -> Result<Self, Error> {
+        if excepts_all(no_proxy) {
+            return Ok(Self::none());
+        }
         let mut builder = Matcher::builder();
         if let Some(url) = http {
             Proxy::parse(url)?;
@@ -183,6 +190,11 @@ impl ProxyRules {
         }
         Ok(Some(Arc::new(proxy)))
     }
+}
+
+/// Whether a list of hosts that need no proxy says so of all of them.
+fn excepts_all(hosts: &str) -> bool {
+    hosts.split(',').any(|host| host.trim() == "*")
 }
 
 fn decode_basic(value: &[u8]) -> Option<(String, String)> {

@@ -25,7 +25,7 @@ pub struct Request {
     pub target: Option<PathAndQuery>,
     /// The caller's headers. What is missing is added: `Host`, `User-Agent`, `Accept`,
     /// `Accept-Encoding`, `Content-Length`.
-    pub headers: HeaderMap,
+    pub headers: Arc<HeaderMap>,
     /// The content.
     pub body: RequestBody,
     /// How long it may take.
@@ -38,6 +38,9 @@ pub struct Request {
     pub retries: Retries,
     /// Cookies to send and to store.
     pub cookies: Option<Arc<CookieJar>>,
+    /// Whether cookies that a redirect sets are sent along by the requests that follow from it,
+    /// if there are no others.
+    pub keeps_own_cookies: bool,
     /// Which way it takes.
     pub way: Way,
     /// Whether it is another library's: no header is added, content codings are left alone, and
@@ -54,13 +57,14 @@ impl Request {
             method,
             url,
             target: None,
-            headers: HeaderMap::new(),
+            headers: Arc::default(),
             body: RequestBody::Empty,
             timeouts: Timeouts::default(),
             redirects: Some(MOST_REDIRECTS),
             authentication: None,
             retries: Retries::default(),
             cookies: None,
+            keeps_own_cookies: false,
             way: Way::Default,
             is_plain: false,
             is_streamed: false,

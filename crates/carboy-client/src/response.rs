@@ -26,9 +26,9 @@ pub struct ResponseHead {
 /// A response whose content is still to be read.
 pub struct Response {
     /// The head.
-    pub head: ResponseHead,
+    pub head: Box<ResponseHead>,
     /// The heads of the redirects that led here.
     pub history: Vec<ResponseHead>,
     /// The content.
-    pub body: ResponseBody,
+    pub body: Box<ResponseBody>,
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use crate::alarm_clock::{Alarm, AlarmClock};
 use crate::deadline::Deadline;
 use crate::decoding::Decoder;
 use crate::exchange::explain;
@@ -22,6 +23,9 @@ use crate::{Error, ErrorKind, Timings};
 /// it. For more, a new connection is cheaper.
 const DRAINED_BYTES: u64 = 64 * 1024;
 
+/// Nor is content read that takes longer than this to come.
+const DRAIN_TIME: Duration = Duration::from_millis(250);
+
 /// The content of a response. Dropping it before its end closes the connection (HTTP/1.1) or
 /// cancels the stream (HTTP/2).
 pub struct ResponseBody {
@@ -29,7 +33,7 @@ pub struct ResponseBody {
     decoder: Option<Decoder>,
     read_timeout: Option<Duration>,
     deadline: Deadline,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     stopwatch: Rc<Stopwatch>,
     timings: Option<Timings>,
 }
@@ -47,13 +51,14 @@ impl ResponseBody {
         read_timeout: Option<Duration>,
         deadline: Deadline,
         stopwatch: Rc<Stopwatch>,
+        clock: &Rc<AlarmClock>,
     ) -> Self {
         let mut body = Self {
             source: Some(Source { incoming, lease }),
             decoder,
             read_timeout,
             deadline,
-            timer: None,
+            alarm: Alarm::new(clock),
             stopwatch,
             timings: None,
         };
@@ -135,7 +140,7 @@ impl ResponseBody {
     async fn raw_chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let since = Instant::now();
         // That of a wait that was given up: there was time between.
-        self.timer = None;
+        self.alarm.take_back();
         poll_fn(|context| self.poll_raw_chunk(since, context)).await
     }
 
@@ -150,7 +155,7 @@ impl ResponseBody {
             };
             match Pin::new(&mut source.incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.timer = None;
+                    self.alarm.take_back();
                     // Trailers are nobody's headers; they are passed over.
                     let Ok(piece) = frame.into_data() else {
                         continue;
@@ -174,8 +179,7 @@ impl ResponseBody {
             let Some(due) = [read_due, self.deadline.at()].into_iter().flatten().min() else {
                 return Poll::Pending;
             };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-            if timer.as_mut().poll(context).is_pending() {
+            if self.alarm.poll(due, context).is_pending() {
                 return Poll::Pending;
             }
             let error = if self.deadline.has_passed() {
@@ -225,6 +229,11 @@ impl ResponseBody {
     /// others, and breaks a long one off.
     pub async fn discard(mut self) {
         self.decoder = None;
+        self.deadline = self.deadline.at_latest(DRAIN_TIME);
+        let is_long = |source: &Source| source.incoming.size_hint().lower() > DRAINED_BYTES;
+        if self.source.as_ref().is_some_and(is_long) {
+            return;
+        }
         let mut read = 0;
         while read <= DRAINED_BYTES {
             match self.raw_chunk().await {

@@ -10,7 +10,8 @@ use crate::ErrorKind;
 /// How often and when a call is made again.
 ///
 /// What is never asked for: a request of which nothing was sent gets another connection, whatever
-/// its method; and an idempotent one that met a connection which the server had closed as idle.
+/// its method; and an idempotent one that met a connection which the server was closing as idle,
+/// once, unless `repeats_stale` is off.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retries {
     /// Further attempts after the first one.
@@ -23,6 +24,9 @@ pub struct Retries {
     pub longest_wait: Duration,
     /// Whether also methods that are not idempotent (POST, PATCH) are made again.
     pub any_method: bool,
+    /// Whether an idempotent request is sent once more when the kept connection that it was sent
+    /// on turns out to be closed already.
+    pub repeats_stale: bool,
 }
 
 impl Default for Retries {
@@ -33,6 +37,7 @@ impl Default for Retries {
             backoff: Duration::from_millis(100),
             longest_wait: Duration::from_secs(10),
             any_method: false,
+            repeats_stale: true,
         }
     }
 }

@@ -72,7 +72,7 @@ fn redirects_take_along_what_they_should() {
         let client = client();
         let with_secrets = |path: &str| {
             let mut request = post(upstream.url(path), "content");
-            let headers = &mut request.headers;
+            let headers = Arc::make_mut(&mut request.headers);
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             headers.insert(header::COOKIE, HeaderValue::from_static("a=b"));
             request.authentication = Authentication::bearer("secret").map(Arc::new);

@@ -194,6 +194,21 @@ fn endless_redirects() {
     });
 }
 
+/// 80 MB of zeros, made by Google's encoder.
+#[rustfmt::skip]
+const BROTLI_BOMB: &[u8] = &[
+    0xcb, 0xff, 0xff, 0x3f, 0x00, 0x24, 0x00, 0xe2, 0xb1, 0x40, 0x72, 0xef, 0xff,
+    0xf8, 0xff, 0xff, 0x07, 0x80, 0x04, 0x40, 0x1c, 0x16, 0x80, 0xee, 0xfd, 0x1f,
+    0xff, 0xff, 0xff, 0x00, 0x90, 0x00, 0x88, 0xc3, 0x02, 0xd0, 0xbd, 0xff, 0xe3,
+    0xff, 0xff, 0x1f, 0x00, 0x12, 0x00, 0x71, 0x58, 0x00, 0xba, 0xf7, 0x7f, 0xfc,
+    0xff, 0xff, 0x03, 0x40, 0x02, 0x20, 0x0e, 0x0b, 0x40, 0xf7, 0xfe, 0x8f, 0xff,
+    0xff, 0x7f, 0x00, 0x48, 0x00, 0xc4, 0x61, 0x01, 0xe8, 0xde, 0xff, 0xf1, 0xff,
+    0xff, 0x0f, 0x00, 0x09, 0x80, 0x38, 0x2c, 0x00, 0xdd, 0xfb, 0x3f, 0xfe, 0xff,
+    0xff, 0x01, 0x20, 0x01, 0x10, 0x87, 0x05, 0xa0, 0x7b, 0xff, 0xc7, 0xff, 0xff,
+    0x3f, 0x00, 0x24, 0x00, 0xe2, 0xb0, 0x00, 0x74, 0xef, 0xff, 0xf8, 0xff, 0xff,
+    0x07, 0x80, 0x04, 0x40, 0x1c, 0x16, 0x80, 0xee, 0xfd, 0xdf,
+];
+
 #[test]
 fn decompression_bombs() {
     run(async {
@@ -203,6 +218,7 @@ fn decompression_bombs() {
         let bombs = [
             ("gzip", gzip.finish().unwrap()),
             ("zstd", zstd::encode_all(&zeros[..], 1).unwrap()),
+            ("br", BROTLI_BOMB.to_vec()),
         ];
         for (coding, bomb) in bombs {
             let mut answer = format!(
@@ -272,25 +288,64 @@ fn a_connection_that_was_closed_as_idle() {
     });
 }
 
+/// An upstream that answers the first request of each connection, and closes it when the second
+/// one has come.
+async fn answers_once() -> Upstream {
+    Upstream::start(async |mut stream, _| {
+        read_request(&mut stream).await;
+        if stream.write_all(ok("fine").as_bytes()).await.is_ok() {
+            read_request(&mut stream).await;
+        }
+    })
+    .await
+}
+
 #[test]
 fn a_connection_that_is_closed_instead_of_an_answer() {
     run(async {
-        // The second request of each connection is read and not answered.
-        let upstream = Upstream::start(async |mut stream, _| {
-            read_request(&mut stream).await;
-            stream.write_all(ok("fine").as_bytes()).await.unwrap();
-            read_request(&mut stream).await;
-        })
-        .await;
+        let upstream = answers_once().await;
         let client = client();
-        fetch(&client, get(upstream.url("/"))).await.unwrap();
-        // An idempotent one is made again on a new connection,
+        // It was in use just now, so it was not closed as idle: the server may have acted.
+        for (number, request) in [get, |url| post(url, "order")].into_iter().enumerate() {
+            fetch(&client, get(upstream.url("/"))).await.unwrap();
+            let kind = ErrorKind::RemoteProtocol;
+            fails_with(&client, request(upstream.url("/")), kind).await;
+            assert_eq!(upstream.connections(), number + 1);
+        }
+    });
+}
+
+/// Lets time pass for the client without waiting.
+async fn pass(duration: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(duration).await;
+    tokio::time::resume();
+}
+
+#[test]
+fn a_connection_that_is_closed_as_idle_when_the_request_comes() {
+    run(async {
+        let upstream = answers_once().await;
+        let client = client();
+        let first = async || {
+            fetch(&client, get(upstream.url("/"))).await.unwrap();
+            pass(Duration::from_secs(2)).await;
+        };
+        // An idempotent request is made again, once, on a new connection,
+        first().await;
         let (_, content) = fetch(&client, get(upstream.url("/"))).await.unwrap();
         assert_eq!(content, "fine");
         assert_eq!(upstream.connections(), 2);
-        // another one is not: the server may have acted on it.
+        // another one is not,
+        pass(Duration::from_secs(2)).await;
         let kind = ErrorKind::RemoteProtocol;
         fails_with(&client, post(upstream.url("/"), "order"), kind).await;
         assert_eq!(upstream.connections(), 2);
+        // and none where that is switched off.
+        first().await;
+        let mut request = get(upstream.url("/"));
+        request.retries.repeats_stale = false;
+        fails_with(&client, request, kind).await;
+        assert_eq!(upstream.connections(), 3);
     });
 }

@@ -24,8 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod carboy_module {
     #[pymodule_export]
     use super::client::{
-        ContentStream, CookieJar, EventStream, HttpAuthentication, HttpClient, PlainResponse,
-        ResponseData, Transport, Upload,
+        CallTemplate, ContentStream, CookieJar, EventStream, HttpAuthentication, HttpClient,
+        PlainResponse, ResponseData, Transport, Upload,
     };
     #[pymodule_export]
     use super::event_loop::{Handle, NativeEventLoop, StreamTransport, TimerHandle};

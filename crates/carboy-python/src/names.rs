@@ -73,7 +73,6 @@ imported! {
     cancelled_error = "asyncio" . "CancelledError";
     is_awaitable = "inspect" . "isawaitable";
     weak_reference = "weakref" . "ref";
-    get_frame = "sys" . "_getframe";
     /// Awaits something and settles a promise with the outcome.
     settle = "carboy.promise" . "settle";
     describe_place = "carboy.promise" . "describe_place";
@@ -84,6 +83,7 @@ imported! {
     deadline_at = "carboy.scope" . "deadline_at";
     deadline_exceeded = "carboy.scope" . "DeadlineExceeded";
     find_request_scope = "carboy.scope" . "find_request_scope";
+    request_scope_attribute = "carboy.scope" . "ATTRIBUTE";
     scope_of_request = "carboy.scope" . "scope_of_request";
     fulfilled = "carboy.promise" . "Fulfilled";
     rejected = "carboy.promise" . "Rejected";
@@ -95,6 +95,61 @@ imported! {
     item_getter = "operator" . "itemgetter";
     own_folder = "carboy.promise" . "OWN_FOLDER";
     background_loop = "carboy.background_loop" . "shared_background_loop";
+}
+
+/// Flask's module of context variables, if it is imported.
+fn flask_globals(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let modules = MODULES.import(py, "sys", "modules")?;
+    modules
+        .cast::<pyo3::types::PyDict>()?
+        .get_item(pyo3::intern!(py, "flask.globals"))
+}
+
+/// The variable of Flask's application context, if Flask is imported.
+pub(crate) fn app_context_variable(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
+    static VARIABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Some(variable) = VARIABLE.get(py) {
+        return Ok(Some(variable.bind(py)));
+    }
+    let Some(module) = flask_globals(py)? else {
+        return Ok(None);
+    };
+    // While it is being imported it has no variables yet.
+    let found = module.getattr_opt(pyo3::intern!(py, "_cv_app"))?;
+    Ok(found.map(|variable| VARIABLE.get_or_init(py, || variable.unbind()).bind(py)))
+}
+
+/// The variable of the context that has Flask's request: Flask 3.1 has one of its own for that,
+/// 3.2 one for both.
+pub(crate) fn request_context_variable(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
+    static VARIABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Some(variable) = VARIABLE.get(py) {
+        return Ok(Some(variable.bind(py)));
+    }
+    let Some(module) = flask_globals(py)? else {
+        return Ok(None);
+    };
+    // While it is being imported it has no variables yet.
+    if app_context_variable(py)?.is_none() {
+        return Ok(None);
+    }
+    let found = match module.getattr_opt(pyo3::intern!(py, "_cv_request"))? {
+        Some(variable) => Some(variable),
+        None => module.getattr_opt(pyo3::intern!(py, "_cv_app"))?,
+    };
+    Ok(found.map(|variable| VARIABLE.get_or_init(py, || variable.unbind()).bind(py)))
+}
+
+/// `json.loads`'s own scanner, native: called with a text and a position, it returns the value
+/// and the position after it.
+pub(crate) fn json_scanner(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static SCANNER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let scanner = SCANNER.get_or_try_init(py, || {
+        let decoder = py.import("json")?.getattr("_default_decoder")?;
+        Ok::<_, PyErr>(decoder.getattr("scan_once")?.unbind())
+    })?;
+    Ok(scanner.bind(py))
 }
 
 /// Whether `asyncio.Task` can take its first step in its constructor (CPython 3.12).

@@ -61,10 +61,18 @@ def native_authentication(auth: AuthTypes) -> HttpAuthentication:
     )
 
 
+def _netrc_file() -> Path:
+    return Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+
+
+def has_netrc() -> bool:
+    """Say whether there is a ``.netrc``, or the file that ``NETRC`` names."""
+    return _netrc_file().exists()
+
+
 def netrc_authentication(url: str) -> HttpAuthentication | None:
     """Return what the user's ``.netrc`` (or the file that ``NETRC`` names) has for a URL."""
-    path = os.environ.get("NETRC") or "~/.netrc"
-    file = Path(path).expanduser()
+    file = _netrc_file()
     try:
         changed = file.stat().st_mtime_ns
     except OSError:

@@ -19,6 +19,8 @@ class Cookies(MutableMapping[str, str]):
         self.jar = CookieJar()
         #: Those for every host.
         self.own: dict[str, str] = {}
+        #: How often ``own`` was changed.
+        self.changes = 0
 
     def list(self) -> list[tuple[str, str, str, str]]:
         """Return name, value, domain and path of each; both are empty for any host."""
@@ -30,6 +32,7 @@ class Cookies(MutableMapping[str, str]):
 
     def clear(self) -> None:
         """Remove all."""
+        self.changes += 1
         self.own.clear()
         self.jar.clear()
 
@@ -41,9 +44,11 @@ class Cookies(MutableMapping[str, str]):
         return self._all()[name]
 
     def __setitem__(self, name: str, value: str) -> None:
+        self.changes += 1
         self.own[name] = value
 
     def __delitem__(self, name: str) -> None:
+        self.changes += 1
         if self.own.pop(name, None) is None and not self.jar.remove(name):
             raise KeyError(name)
 

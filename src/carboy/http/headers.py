@@ -20,10 +20,12 @@ class Headers(MutableMapping[str, str]):
     ``get_list`` gives them one by one, which ``Set-Cookie`` needs.
     """
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_pairs", "changes")
 
     def __init__(self, headers: HeaderTypes | None = None) -> None:
         self._pairs: list[tuple[str, str]] = []
+        #: How often they were changed.
+        self.changes = 0
         if headers is not None:
             self.extend(headers)
 
@@ -43,6 +45,7 @@ class Headers(MutableMapping[str, str]):
             raise TypeError(
                 f"the value of the header {name!r} is to be a str, not {type(value).__name__}"
             )
+        self.changes += 1
         self._pairs.append((name, value))
 
     def get_list(self, name: str) -> list[str]:
@@ -75,6 +78,7 @@ class Headers(MutableMapping[str, str]):
         kept = [pair for pair in self._pairs if pair[0].lower() != lowered]
         if len(kept) == len(self._pairs):
             raise KeyError(name)
+        self.changes += 1
         self._pairs = kept
 
     def __iter__(self) -> Iterator[str]:

@@ -45,15 +45,7 @@ class Event:
 
 
 class Response:
-    """What a server has answered. Nothing of it needs to be awaited, unless it is streamed.
-
-    Attributes:
-        request: What was asked for.
-        status_code: The status.
-        reason: The reason phrase.
-        url: What was requested at last, after redirects.
-        http_version: ``HTTP/1.1`` or ``HTTP/2``.
-    """
+    """What a server has answered. Nothing of it needs to be awaited, unless it is streamed."""
 
     __slots__ = (
         "__weakref__",
@@ -61,32 +53,50 @@ class Response:
         "_data",
         "_encoding",
         "_headers",
+        "_request",
         "_stream",
-        "http_version",
-        "reason",
-        "request",
-        "status_code",
-        "url",
     )
 
-    def __init__(self, request: Request, data: ResponseData) -> None:
-        self.request = request
-        self.status_code: int = data.status
-        self.reason: str = data.reason
-        self.url: str = data.url
-        self.http_version: str = data.http_version
+    def __init__(self, request: Request | None, data: ResponseData) -> None:
+        self._request = request
         self._data = data
-        self._content = data.content()
-        self._stream: ContentStream | None = data.stream
-        self._headers: Headers | None = None
+        self._content: bytes | None = None
         self._encoding: str | None = None
-        if request.call is not None:
-            request.call.end(response=self)
+        self._headers: Headers | None = None
+        self._stream: ContentStream | None = None
 
     def __repr__(self) -> str:
         return f"<Response {self.status_code} {self.reason}>"
 
     # The head.
+
+    @property
+    def request(self) -> Request:
+        """What was asked for."""
+        if self._request is None:
+            # A call that needed none: it is made now.
+            self._request = self._data.request()
+        return self._request
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+        return self._data.status
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase."""
+        return self._data.reason
+
+    @property
+    def url(self) -> str:
+        """What was requested at last, after redirects."""
+        return self._data.url
+
+    @property
+    def http_version(self) -> str:
+        """``HTTP/1.1`` or ``HTTP/2``."""
+        return self._data.http_version
 
     @property
     def headers(self) -> Headers:
@@ -98,7 +108,7 @@ class Response:
     @property
     def ok(self) -> bool:
         """Whether the status is below 400."""
-        return self.status_code < 400
+        return self._data.status < 400
 
     @property
     def is_redirect(self) -> bool:
@@ -158,11 +168,17 @@ class Response:
         Raises:
             StreamConsumed: If it is a stream that was not read by ``read()``.
         """
-        if self._content is None:
+        content = self._known_content()
+        if content is None:
             raise StreamConsumed(
                 "the content is a stream: read it by read(), aread() or one of the iterators",
                 self.request,
             )
+        return content
+
+    def _known_content(self) -> bytes | None:
+        if self._content is None:
+            self._content = self._data.content()
         return self._content
 
     @property
@@ -196,6 +212,10 @@ class Response:
         Raises:
             json.JSONDecodeError: If it is not JSON.
         """
+        if not options:
+            scanned = self._data.json()
+            if scanned is not None:
+                return scanned[0]
         return json_module.loads(self.content, **options)
 
     # A stream.
@@ -208,15 +228,17 @@ class Response:
 
     def read(self) -> bytes:
         """Return the whole content; of a stream, in sync code, when it has come."""
-        if self._content is None:
-            self._content = b"".join(self.iter_bytes())
-        return self._content
+        content = self._known_content()
+        if content is None:
+            content = self._content = b"".join(self.iter_bytes())
+        return content
 
     async def aread(self) -> bytes:
         """Return the whole content; of a stream, when it has come."""
-        if self._content is None:
-            self._content = b"".join([piece async for piece in self.aiter_bytes()])
-        return self._content
+        content = self._known_content()
+        if content is None:
+            content = self._content = b"".join([piece async for piece in self.aiter_bytes()])
+        return content
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Give the content piece by piece, in sync code.
@@ -224,8 +246,9 @@ class Response:
         Args:
             chunk_size: The size of the pieces in bytes; ``None`` for pieces as they come.
         """
-        if self._content is not None:
-            yield from _slices(self._content, chunk_size)
+        content = self._known_content()
+        if content is not None:
+            yield from _slices(content, chunk_size)
             return
         stream = self._take_stream()
         try:
@@ -247,8 +270,9 @@ class Response:
         Args:
             chunk_size: The size of the pieces in bytes; ``None`` for pieces as they come.
         """
-        if self._content is not None:
-            for piece in _slices(self._content, chunk_size):
+        content = self._known_content()
+        if content is not None:
+            for piece in _slices(content, chunk_size):
                 yield piece
             return
         stream = self._take_stream()
@@ -329,6 +353,18 @@ class Response:
     ) -> None:
         self.close()
 
+
+class StreamedResponse(Response):
+    """A response whose content is read piece by piece."""
+
+    __slots__ = ()
+
+    def __init__(self, request: Request, data: ResponseData) -> None:
+        super().__init__(request, data)
+        self._stream = data.stream
+        if request.call is not None:
+            request.call.end(response=self)
+
     def __del__(self) -> None:
         # A response whose making has failed has no stream.
         stream = getattr(self, "_stream", None)
@@ -358,28 +394,34 @@ def _taken(buffer: bytearray, size: int) -> Iterator[bytes]:
 
 
 class _Lines:
-    """Finds the lines of text that comes in pieces."""
+    """Finds the lines of text that comes in pieces. Lines end as in ``str.splitlines``."""
 
     def __init__(self, encoding: str) -> None:
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-        self._rest = ""
+        #: What there is of a line whose end has not come.
+        self._parts: list[str] = []
+        #: A CR at the end of a piece, which may be the first half of a line's end.
+        self._held = ""
 
     def feed(self, piece: bytes) -> list[str]:
-        text = self._rest + self._decoder.decode(piece)
-        # A CR at the end may be the first half of a line's end.
-        held = "\r" if text.endswith("\r") else ""
-        lines = text[: len(text) - len(held)].splitlines(keepends=True)
-        if lines and not held and not lines[-1].endswith(("\n", "\r")):
-            last = lines[-1]
-            # splitlines() knows other ends, too: such a line is complete.
-            self._rest = lines.pop() if last.splitlines() == [last] else ""
-        elif held:
-            self._rest = lines.pop() if lines and lines[-1].splitlines() == [lines[-1]] else ""
-            self._rest += held
-        else:
-            self._rest = ""
-        return [line.splitlines()[0] for line in lines]
+        return self._split(self._decoder.decode(piece))
+
+    def _split(self, text: str) -> list[str]:
+        text = self._held + text
+        self._held = "\r" if text.endswith("\r") else ""
+        lines = text[: len(text) - len(self._held)].splitlines(keepends=True)
+        found = []
+        for line in lines:
+            whole = line.splitlines()[0]
+            self._parts.append(whole)
+            if len(whole) < len(line):
+                found.append("".join(self._parts))
+                self._parts.clear()
+        return found
 
     def end(self) -> list[str]:
-        rest = self._rest + self._decoder.decode(b"", final=True)
-        return rest.splitlines()
+        found = self._split(self._decoder.decode(b"", final=True))
+        if self._parts or self._held:
+            found.append("".join(self._parts))
+            self._parts.clear()
+        return found

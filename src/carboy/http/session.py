@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from carboy._carboy import CookieJar, HttpClient
-from carboy.http.authentication import AuthTypes, native_authentication, netrc_authentication
+from carboy._carboy import CallTemplate, HttpClient
+from carboy.http.authentication import (
+    AuthTypes,
+    has_netrc,
+    native_authentication,
+    netrc_authentication,
+)
 from carboy.http.cookies import Cookies
 from carboy.http.headers import Headers, HeaderTypes
 from carboy.http.request import (
@@ -20,22 +24,17 @@ from carboy.http.request import (
     encode_body,
     with_params,
 )
-from carboy.http.response import Response
+from carboy.http.response import Response, StreamedResponse
 from carboy.http.settings import Limits, Retries, Timeout, TimeoutTypes, timeout_of
-from carboy.http.timeline import begin_call
+from carboy.http.timeline import are_all_noted, begin_call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-    from carboy._carboy import HttpAuthentication, Promise
+    from carboy._carboy import HttpAuthentication, Promise, ResponseData
     from carboy.http.multipart import FilesTypes
-
-#: ``verify=``: the platform's roots, nobody's, those of a PEM file, or those of a context.
-VerifyTypes = bool | str | Path | ssl.SSLContext
-#: ``cert=``: a PEM file with certificate and key, or one for each.
-CertTypes = str | Path | tuple[str | Path, str | Path]
-#: ``proxy=``: one for all, or one for ``http`` and one for ``https``.
-ProxyTypes = str | Mapping[str, str]
+    from carboy.http.options import CallOptions, CertTypes, ProxyTypes, StreamOptions, VerifyTypes
 
 _OWN_FOLDER = str(Path(__file__).parent)
 
@@ -78,6 +77,12 @@ class Session:
         hooks: Functions that are called with each ``request`` before it is sent, and with each
             ``response``.
     """
+
+    #: How often a setting was changed.
+    _changes: int = 0
+    #: What plain calls need, and how often settings, headers and cookies had been changed when it
+    #: was made.
+    _prepared: tuple[CallTemplate, int, int, int] | None = None
 
     def __init__(
         self,
@@ -129,6 +134,18 @@ class Session:
         self._closed = False
         #: Whether cookies are kept from one call to the next.
         self._keeps_cookies = True
+
+    @classmethod
+    def _without_cookies(cls) -> Self:
+        """Return a session that keeps no cookies from one call to the next."""
+        session = cls()
+        session._keeps_cookies = False
+        return session
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name != "_prepared":
+            object.__setattr__(self, "_changes", self._changes + 1)
 
     @property
     def _native(self) -> HttpClient:
@@ -207,13 +224,10 @@ class Session:
             own = Headers(headers)
             pairs = [pair for pair in pairs if pair[0] not in own] + own.multi_items()
         body = encode_body(pairs, content, data, files, json)
-        cookie_pairs = self.cookies.own | dict(cookies or {})
-        if cookie_pairs:
-            pairs.append(("Cookie", "; ".join(f"{k}={v}" for k, v in cookie_pairs.items())))
+        if cookies or self.cookies.own:
+            pairs.append(_cookie_header(self.cookies.own | dict(cookies or {})))
         request = Request(method, url, pairs)
         request.call = begin_call(method, url)
-        if stream:
-            request.place = _caller()
         for hook in self.hooks.get("request", ()):
             hook(request)
             pairs = request.headers.multi_items()
@@ -224,9 +238,15 @@ class Session:
         if not isinstance(timeout, _Default):
             limits = timeout_of(timeout, self.timeout)
         again = self.retries if retries is None else _retries(retries)
+        response_class: Callable[[Request, ResponseData], Response] = Response
+        if stream:
+            request.place = _caller()
+            response_class = StreamedResponse
+        elif request.call is not None:
+            response_class = _noted_response
         promise: Promise[Response] = self._native.send(
             request,
-            Response,
+            response_class,
             method,
             url,
             pairs,
@@ -235,14 +255,64 @@ class Session:
             redirects,
             self._authentication(auth, url, pairs),
             again.as_tuple() if again.attempts else None,
-            self.cookies.jar if self._keeps_cookies else CookieJar(),
-            None if self._uds is None else f"unix:{self._uds}",
+            self.cookies.jar if self._keeps_cookies else None,
+            self._way(),
             is_plain=False,
             is_streamed=stream,
+            repeats_stale=again.stale_connections,
         )
         for hook in self.hooks.get("response", ()):
             promise = promise.tap(hook)
         return promise
+
+    def _way(self) -> str | None:
+        return None if self._uds is None else f"unix:{self._uds}"
+
+    def _begin(self, method: str, url: str) -> Promise[Response]:
+        """Begin a call that has no options."""
+        prepared = self._prepared
+        if prepared is not None and not self.hooks:
+            template, changes, headers_changes, cookies_changes = prepared
+            if (
+                changes == self._changes
+                and headers_changes == self.headers.changes
+                and cookies_changes == self.cookies.changes
+                and (promise := template.begin(method, url)) is not None
+            ):
+                return promise
+        made = self._make_template()
+        if made is not None and (promise := made.begin(method, url)) is not None:
+            return promise
+        return self.request(method, url)
+
+    def _make_template(self) -> CallTemplate | None:
+        """Make ready what plain calls need, if that suffices for them."""
+        client = self._native
+        # What is changed from here on makes the template out of date.
+        changes = (self._changes, self.headers.changes, self.cookies.changes)
+        has_own = "authorization" in self.headers
+        may_have_netrc = self.auth is None and self.trust_env and not has_own and has_netrc()
+        if self.hooks or self.params or may_have_netrc or are_all_noted():
+            return None
+        pairs = self.headers.multi_items()
+        if self.cookies.own:
+            pairs.append(_cookie_header(self.cookies.own))
+        template = CallTemplate(
+            client=client,
+            base_url=self.base_url,
+            headers=pairs,
+            timeouts=self.timeout.as_tuple(),
+            redirects=self.max_redirects if self.allow_redirects else None,
+            authentication=None if self.auth is None else native_authentication(self.auth),
+            retries=self.retries.as_tuple() if self.retries.attempts else None,
+            repeats_stale=self.retries.stale_connections,
+            cookies=self.cookies.jar if self._keeps_cookies else None,
+            way=self._way(),
+            request_class=Request,
+            response_class=Response,
+        )
+        self._prepared = (template, *changes)
+        return template
 
     def _absolute(self, url: str) -> str:
         if not isinstance(url, str):
@@ -262,35 +332,41 @@ class Session:
         )
         return netrc_authentication(url) if self.trust_env and not has_own else None
 
-    def get(self, url: str, **options: Any) -> Promise[Response]:
+    def get(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a GET; see ``request``."""
-        return self.request("GET", url, **options)
+        if options:
+            return self.request("GET", url, **options)
+        return self._begin("GET", url)
 
-    def head(self, url: str, **options: Any) -> Promise[Response]:
+    def head(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a HEAD; see ``request``."""
-        return self.request("HEAD", url, **options)
+        if options:
+            return self.request("HEAD", url, **options)
+        return self._begin("HEAD", url)
 
-    def options(self, url: str, **options: Any) -> Promise[Response]:
+    def options(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin an OPTIONS; see ``request``."""
         return self.request("OPTIONS", url, **options)
 
-    def post(self, url: str, **options: Any) -> Promise[Response]:
+    def post(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a POST; see ``request``."""
         return self.request("POST", url, **options)
 
-    def put(self, url: str, **options: Any) -> Promise[Response]:
+    def put(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a PUT; see ``request``."""
         return self.request("PUT", url, **options)
 
-    def patch(self, url: str, **options: Any) -> Promise[Response]:
+    def patch(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a PATCH; see ``request``."""
         return self.request("PATCH", url, **options)
 
-    def delete(self, url: str, **options: Any) -> Promise[Response]:
+    def delete(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a DELETE; see ``request``."""
-        return self.request("DELETE", url, **options)
+        if options:
+            return self.request("DELETE", url, **options)
+        return self._begin("DELETE", url)
 
-    def stream(self, method: str, url: str, **options: Any) -> StreamedCall:
+    def stream(self, method: str, url: str, **options: Unpack[StreamOptions]) -> StreamedCall:
         """Begin a call whose content is read piece by piece, for ``with`` or ``async with``."""
         return StreamedCall(self.request(method, url, stream=True, **options))
 
@@ -366,6 +442,17 @@ class StreamedCall:
 
 def _retries(value: Retries | int) -> Retries:
     return value if isinstance(value, Retries) else Retries(attempts=value)
+
+
+def _cookie_header(cookies: Mapping[str, str]) -> tuple[str, str]:
+    return ("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items()))
+
+
+def _noted_response(request: Request, data: ResponseData) -> Response:
+    response = Response(request, data)
+    if request.call is not None:
+        request.call.end(response=response)
+    return response
 
 
 def _caller() -> str | None:

@@ -67,7 +67,8 @@ class Retries:
     """When a call is made again.
 
     Without being asked for, a call is repeated only on a connection that the server had closed
-    before: if nothing of the request was sent, or if its method is idempotent.
+    before: if nothing of the request was sent; or if its method is idempotent, and the server was
+    closing the connection when it was sent.
 
     Attributes:
         attempts: Further attempts after the first one.
@@ -77,6 +78,9 @@ class Retries:
         longest_wait: The longest wait in seconds. A server that asks for a longer one by
             ``Retry-After`` is not asked again.
         any_method: Whether methods that are not idempotent (POST, PATCH) are repeated too.
+        stale_connections: Whether an idempotent call is repeated, once, when the kept connection
+            that it was sent on turns out to be closed. ``Retries(0, stale_connections=False)``
+            repeats nothing that was sent.
     """
 
     attempts: int = 2
@@ -84,9 +88,10 @@ class Retries:
     backoff: float = 0.1
     longest_wait: float = 10.0
     any_method: bool = False
+    stale_connections: bool = True
 
     def as_tuple(self) -> tuple[int, list[int], float, float, bool]:
-        """Return the values in the order of the attributes."""
+        """Return the values for the native client, in the order of the attributes."""
         statuses = list(self.statuses)
         return (self.attempts, statuses, self.backoff, self.longest_wait, self.any_method)
 

@@ -105,7 +105,10 @@ def _flask_context() -> Any:
     return None if module is None else module._cv_app.get(None)
 
 
-def _is_kept(context: Any) -> bool:
-    if context is not None and context.app.debug:
-        return True
+def are_all_noted() -> bool:
+    """Say whether the environment asks for the calls of all code."""
     return os.environ.get("CARBOY_HTTP_TIMELINE", "") not in {"", "0"}
+
+
+def _is_kept(context: Any) -> bool:
+    return (context is not None and context.app.debug) or are_all_noted()

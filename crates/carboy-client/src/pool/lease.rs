@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Pool, State, reap};
 use crate::activity::Activity;
 use crate::connection::{self, Http1Connection, Http2Connection};
-use crate::settings::PoolLimits;
+use crate::settings::{HttpVersions, PoolLimits};
 use crate::target::Target;
 use crate::upload::Upload;
 
@@ -25,8 +25,23 @@ type Sending =
 pub(crate) struct Permit {
     pub(super) pool: Weak<RefCell<State>>,
     pub(super) limits: PoolLimits,
+    pub(super) versions: HttpVersions,
     pub(super) target: Rc<Target>,
     pub(super) is_opening: Cell<bool>,
+}
+
+impl Permit {
+    /// What is to be done when the connection of this permit has ended: as an unused one it is
+    /// not kept.
+    pub(crate) fn when_ended(&self) -> impl FnOnce() + 'static {
+        let (state, target) = (self.pool.clone(), Rc::clone(&self.target));
+        move || {
+            let Some(state) = state.upgrade() else { return };
+            let ended = state.borrow_mut().take_ended(&target);
+            // That frees their permits, which look at the state.
+            drop(ended);
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -46,10 +61,14 @@ impl Drop for Permit {
                     state.hosts.remove(&self.target);
                 }
             }
+            if self.is_opening.get() && self.target.is_tls {
+                state.learn(&self.target, false);
+            }
         }
         let pool = Pool {
             state,
             limits: self.limits,
+            versions: self.versions,
         };
         pool.serve_waiters();
     }
@@ -124,10 +143,20 @@ impl Lease {
         }
     }
 
+    /// How long it took to open the connection.
+    pub(crate) fn connect_time(&self) -> Duration {
+        match self {
+            Self::Http1(lease) => lease.connection.connect_time,
+            Self::Http2(lease) => lease.connection.connect_time,
+        }
+    }
+
     /// How long the connection was idle.
     pub(crate) fn idle_time(&self) -> Duration {
         match self {
             Self::Http1(lease) => lease.connection.idle_since.elapsed(),
+            // One that others use is not idle.
+            Self::Http2(lease) if lease.connection.streams.get() > 1 => Duration::ZERO,
             Self::Http2(lease) => lease.connection.idle_since.get().elapsed(),
         }
     }
@@ -148,6 +177,7 @@ impl Lease {
             mut connection,
             pool,
         } = *lease;
+        connection.end_request();
         if connection.is_ready() {
             pool.release(connection);
         } else if !connection.is_closed() {

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::mpsc;
 
-use super::error::exception;
+use super::call::CallRequest;
 use crate::promise::{PendingPromise, Promise};
 
 enum Command {
@@ -25,8 +25,8 @@ pub(crate) struct ContentStream {
 impl ContentStream {
     /// The stream for Python, and the task that reads, which belongs to this thread.
     pub(super) fn new(
-        mut body: ResponseBody,
-        request: Py<PyAny>,
+        mut body: Box<ResponseBody>,
+        request: CallRequest,
     ) -> (Self, impl Future<Output = ()> + 'static) {
         let (commands, mut receiver) = mpsc::unbounded_channel();
         let reader = async move {
@@ -47,12 +47,12 @@ fn settle(
     py: Python<'_>,
     pending: PendingPromise,
     piece: Result<Option<bytes::Bytes>, Error>,
-    request: &Py<PyAny>,
+    request: &CallRequest,
 ) {
     match piece {
         Ok(Some(piece)) => pending.fulfil(py, PyBytes::new(py, &piece).into_any().unbind()),
         Ok(None) => pending.fulfil(py, py.None()),
-        Err(error) => pending.reject(py, exception(py, &error, request)),
+        Err(error) => pending.reject(py, request.exception(py, &error)),
     }
 }
 

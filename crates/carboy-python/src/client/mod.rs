@@ -4,7 +4,10 @@
 //! loop that runs here, on that of the server, or on the one in the background
 //! (`promise/native_loop.rs`). Each thread keeps connections of its own (`home.rs`).
 
+mod arguments;
 mod authentication;
+mod call;
+mod call_template;
 mod content;
 mod cookies;
 mod error;
@@ -17,6 +20,7 @@ mod transport;
 mod upload;
 
 pub(crate) use authentication::HttpAuthentication;
+pub(crate) use call_template::CallTemplate;
 pub(crate) use content::ContentStream;
 pub(crate) use cookies::CookieJar;
 pub(crate) use event_stream::EventStream;

@@ -2,53 +2,28 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use carboy_client::{
-    Client, ClientSettings, Error, ErrorKind, HttpVersions, Identity, PoolLimits, Proxy,
-    ProxyRules, Request, RequestBody, ResponseLimits, Retries, Timeouts, Trust, Way,
+    ClientSettings, Error, ErrorKind, HttpVersions, Identity, PoolLimits, ProxyRules, Request,
+    ResponseLimits, Trust,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use tokio::sync::oneshot;
-use url::Url;
+use pyo3::types::{PyList, PyTuple};
 
+use super::arguments::{self, RetryTuple, TimeoutTuple, duration};
 use super::authentication::HttpAuthentication;
-use super::content::ContentStream;
+use super::call::{Call, CallRequest};
 use super::cookies::CookieJar;
-use super::error::exception;
-use super::home;
-use super::response::ResponseData;
-use super::upload::{Upload, begin};
-use crate::ffi::thread_state;
+use super::home::{self, Household};
+use super::upload::begin;
 use crate::promise::{PendingPromise, Promise, native_loop};
-use crate::runtime;
-use crate::worker::post_to_loop;
 
 /// A client's settings. Its connections belong to the loops that it is used on.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct HttpClient {
-    settings: Arc<ClientSettings>,
+    household: Arc<Household>,
     is_closed: AtomicBool,
-}
-
-/// How often to retry, for which statuses, the first wait and the longest one, any method.
-type RetryTuple = (u32, Vec<u16>, f64, f64, bool);
-
-/// Connect, read, write, pool and total, in seconds.
-type TimeoutTuple = (
-    Option<f64>,
-    Option<f64>,
-    Option<f64>,
-    Option<f64>,
-    Option<f64>,
-);
-
-pub(super) fn duration(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{seconds} is not a time to wait, in seconds")))
 }
 
 fn invalid(error: &Error) -> PyErr {
@@ -115,7 +90,7 @@ impl HttpClient {
             }
         };
         Ok(Self {
-            settings: Arc::new(ClientSettings {
+            household: Arc::new(Household::new(ClientSettings {
                 pool: PoolLimits {
                     connections: connections.max(1),
                     connections_per_host: connections_per_host.max(1),
@@ -130,7 +105,7 @@ impl HttpClient {
                 identity,
                 versions,
                 proxies,
-            }),
+            })),
             is_closed: AtomicBool::new(false),
         })
     }
@@ -138,7 +113,7 @@ impl HttpClient {
     /// Begin a call, and return the promise of its response.
     #[pyo3(signature = (
         request, response_class, method, url, headers, body, timeouts, redirects, authentication,
-        retries, cookies, way, is_plain, is_streamed,
+        retries, cookies, way, is_plain, is_streamed, repeats_stale = true,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -161,86 +136,58 @@ impl HttpClient {
         way: Option<&str>,
         is_plain: bool,
         is_streamed: bool,
+        repeats_stale: bool,
     ) -> PyResult<Py<Promise>> {
-        let label = format!("{method} {url}");
-        let (promise, pending) = PendingPromise::new(py, &label)?;
-        let mut call = match Self::prepare(method, url, way) {
+        let (promise, pending) = PendingPromise::new(py, &format!("{method} {url}"))?;
+        let made = Call {
+            request: CallRequest::Made(request),
+            response_class,
+            pending,
+        };
+        let call = self.check_open().and_then(|()| {
+            Ok(Request {
+                way: arguments::way(way)?,
+                ..Request::new(arguments::method(method)?, arguments::url(url)?)
+            })
+        });
+        let mut call = match call {
             Ok(call) => call,
             Err(error) => {
-                pending.reject(py, exception(py, &error, &request));
+                made.refuse(py, &error);
                 return Ok(promise);
             }
         };
-        if self.is_closed.load(Ordering::Acquire) {
-            let error = Error::new(ErrorKind::Closed, "the session was closed");
-            pending.reject(py, exception(py, &error, &request));
-            return Ok(promise);
-        }
-        call.headers = header_map(headers)?;
-        call.body = content(body)?;
+        call.headers = Arc::new(arguments::header_map(headers)?);
+        call.body = arguments::content(body)?;
         call.redirects = redirects;
         call.is_plain = is_plain;
         call.is_streamed = is_streamed;
         call.authentication = authentication.map(|one| Arc::clone(&one.get().authentication));
         call.cookies = cookies.map(|cookies| Arc::clone(&cookies.get().jar));
-        if let Some((connect, read, write, pool, total)) = timeouts {
-            call.timeouts = Timeouts {
-                connect: connect.map(duration).transpose()?,
-                read: read.map(duration).transpose()?,
-                write: write.map(duration).transpose()?,
-                pool: pool.map(duration).transpose()?,
-                total: total.map(duration).transpose()?,
-            };
+        call.keeps_own_cookies = !is_plain;
+        if let Some(tuple) = timeouts {
+            call.timeouts = arguments::timeouts(tuple)?;
         }
-        if let Some((attempts, statuses, backoff, longest_wait, any_method)) = retries {
-            call.retries = Retries {
-                attempts,
-                statuses,
-                backoff: duration(backoff)?,
-                longest_wait: duration(longest_wait)?,
-                any_method,
-            };
-        }
-        let (cancel, cancelled) = oneshot::channel();
-        pending.on_cancel(move || {
-            // A call that has ended has nothing to cancel.
-            cancel.send(()).ok();
-        });
-        let settings = Arc::clone(&self.settings);
-        let made = Call {
-            request,
-            response_class,
-            pending,
-        };
-        let event_loop = native_loop(py)?;
-        if thread_state::is_driving() {
-            runtime::spawn(run(settings, call, cancelled, made));
-        } else {
-            let begin = move |_: Python<'_>| runtime::spawn(run(settings, call, cancelled, made));
-            post_to_loop(&event_loop, Box::new(begin))?;
-        }
+        call.retries = arguments::retries(retries, repeats_stale)?;
+        made.begin(py, Arc::clone(&self.household), call)?;
         Ok(promise)
     }
 
-    /// Close idle connections of the loop that is used here, and refuse further calls.
+    /// Close idle connections, on whichever loop, and refuse further calls.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let settings = Arc::clone(&self.settings);
-        begin(
-            &native_loop(py)?,
-            async move { home::close_here(&settings) },
-        )
+        self.household.close(py)
     }
 
     /// Return the promise of the numbers of connections, idle ones, and waiting calls, on the
     /// loop that is used here.
     fn statistics(&self, py: Python<'_>) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, "the statistics of a pool")?;
-        let settings = Arc::clone(&self.settings);
+        let household = Arc::clone(&self.household);
         begin(&native_loop(py)?, async move {
-            let numbers = home::client_here(&settings).statistics();
+            let numbers = home::client_here(&household).statistics();
             Python::attach(|py| {
                 let numbers = [numbers.connections, numbers.idle, numbers.waiting];
                 match PyTuple::new(py, numbers) {
@@ -254,150 +201,17 @@ impl HttpClient {
 }
 
 impl HttpClient {
-    pub(super) fn settings(&self) -> &Arc<ClientSettings> {
-        &self.settings
-    }
-
-    fn prepare(method: &str, url: &str, way: Option<&str>) -> Result<Request, Error> {
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| {
-            let message = format!("{method:?} is no method");
-            Error::new(ErrorKind::InvalidRequest, message)
-        })?;
-        let url = Url::parse(url).map_err(|error| {
-            let message = format!("the URL {url:?} can't be used: {error}");
-            Error::new(ErrorKind::InvalidUrl, message)
-        })?;
-        let way = match way {
-            None => Way::Default,
-            Some("") => Way::Direct,
-            Some(text) => match text.strip_prefix("unix:") {
-                Some(path) => Way::Unix(path.into()),
-                None => Way::Proxy(Arc::new(Proxy::parse(text)?)),
-            },
-        };
-        Ok(Request {
-            way,
-            ..Request::new(method, url)
-        })
-    }
-}
-
-fn header_map(headers: &Bound<'_, PyList>) -> PyResult<HeaderMap> {
-    let mut map = HeaderMap::with_capacity(headers.len() + 6);
-    for pair in headers.iter() {
-        let pair = pair.cast::<PyTuple>()?;
-        let (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
-        let refuse = |part: &Bound<'_, PyAny>, what: &str| {
-            PyValueError::new_err(format!("{part:?} can't be {what} of a header"))
-        };
-        let parsed_name = with_bytes(&name, HeaderName::from_bytes)?;
-        let parsed_name = parsed_name.map_err(|_| refuse(&name, "the name"))?;
-        let parsed_value = with_bytes(&value, HeaderValue::from_bytes)?;
-        let parsed_value = parsed_value.map_err(|_| refuse(&value, "the value"))?;
-        map.append(parsed_name, parsed_value);
-    }
-    Ok(map)
-}
-
-/// Text as UTF-8, or bytes as they are.
-fn with_bytes<T>(part: &Bound<'_, PyAny>, function: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
-    if let Ok(text) = part.cast::<PyString>() {
-        Ok(function(text.to_str()?.as_bytes()))
-    } else {
-        Ok(function(part.cast::<PyBytes>()?.as_bytes()))
-    }
-}
-
-pub(super) fn content(body: Option<&Bound<'_, PyAny>>) -> PyResult<RequestBody> {
-    let Some(body) = body else {
-        return Ok(RequestBody::Empty);
-    };
-    if let Ok(bytes) = body.cast::<PyBytes>() {
-        return Ok(RequestBody::Full(bytes.as_bytes().to_vec().into()));
-    }
-    let upload = body.cast::<Upload>()?;
-    upload.get().take_body().ok_or_else(|| {
-        PyTypeError::new_err("an upload belongs to one request, and this one was sent already")
-    })
-}
-
-/// A call, for Python.
-struct Call {
-    request: Py<PyAny>,
-    response_class: Py<PyAny>,
-    pending: PendingPromise,
-}
-
-/// Makes a call, unless it is cancelled, and settles its promise.
-async fn run(
-    settings: Arc<ClientSettings>,
-    request: Request,
-    cancelled: oneshot::Receiver<()>,
-    call: Call,
-) {
-    let client = home::client_here(&settings);
-    let limit = settings.response.content_bytes;
-    let is_streamed = request.is_streamed;
-    tokio::select! {
-        biased;
-        Ok(()) = cancelled => {}
-        outcome = make(client, request, limit, is_streamed) => {
-            Python::attach(|py| call.settle(py, outcome));
+    /// # Errors
+    ///
+    /// `Closed` after `close()`.
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the session was closed"));
         }
-    }
-}
-
-/// What a call has brought: a response, with its content unless that is streamed.
-type Made = (carboy_client::Response, Option<bytes::Bytes>);
-
-async fn make(
-    client: Client,
-    request: Request,
-    limit: u64,
-    is_streamed: bool,
-) -> Result<Made, Error> {
-    let mut response = client.send(request).await?;
-    if is_streamed {
-        return Ok((response, None));
-    }
-    let content = response.body.collect(limit).await?;
-    Ok((response, Some(content)))
-}
-
-impl Call {
-    fn settle(self, py: Python<'_>, outcome: Result<Made, Error>) {
-        let Self {
-            request,
-            response_class,
-            pending,
-        } = self;
-        let made = match outcome {
-            Ok(made) => Self::response(py, request, &response_class, made),
-            Err(error) => Err(exception(py, &error, &request)),
-        };
-        match made {
-            Ok(response) => pending.fulfil(py, response),
-            Err(error) => pending.reject(py, error),
-        }
+        Ok(())
     }
 
-    fn response(
-        py: Python<'_>,
-        request: Py<PyAny>,
-        response_class: &Py<PyAny>,
-        (response, content): Made,
-    ) -> PyResult<Py<PyAny>> {
-        let timings = response.body.timings();
-        let stream = match content {
-            Some(_) => None,
-            None => {
-                let (stream, reader) = ContentStream::new(response.body, request.clone_ref(py));
-                runtime::spawn(reader);
-                Some(Py::new(py, stream)?)
-            }
-        };
-        let (head, history) = (response.head, response.history);
-        let data = ResponseData::new(py, head, history, content, stream, timings)?;
-        response_class.call1(py, (request, data))
+    pub(super) fn household(&self) -> &Arc<Household> {
+        &self.household
     }
 }

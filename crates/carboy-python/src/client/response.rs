@@ -4,36 +4,45 @@ use bytes::Bytes;
 use carboy_client::{ResponseHead, Timings};
 use http::Version;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
+use super::call::TemplateRequest;
 use super::content::ContentStream;
+use crate::names;
 
 /// A response: its head, and its content unless that is a stream.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct ResponseData {
-    head: ResponseHead,
+    head: Box<ResponseHead>,
     content: Option<Bytes>,
     timings: Timings,
     history: Vec<Py<ResponseData>>,
     stream: Option<Py<ContentStream>>,
+    /// What the request is made of when it is asked for.
+    source: Option<TemplateRequest>,
+    request: PyOnceLock<Py<PyAny>>,
 }
 
 impl ResponseData {
     pub(super) fn new(
         py: Python<'_>,
-        head: ResponseHead,
+        source: Option<TemplateRequest>,
+        head: Box<ResponseHead>,
         history: Vec<ResponseHead>,
         content: Option<Bytes>,
         stream: Option<Py<ContentStream>>,
         timings: Timings,
     ) -> PyResult<Self> {
-        let redirect = |head| {
+        let redirect = |head: ResponseHead| {
             let data = Self {
-                head,
+                head: Box::new(head),
                 content: Some(Bytes::new()),
                 timings: Timings::default(),
                 history: Vec::new(),
                 stream: None,
+                source: None,
+                request: PyOnceLock::new(),
             };
             Py::new(py, data)
         };
@@ -43,6 +52,8 @@ impl ResponseData {
             timings,
             history: history.into_iter().map(redirect).collect::<PyResult<_>>()?,
             stream,
+            source,
+            request: PyOnceLock::new(),
         })
     }
 }
@@ -58,8 +69,57 @@ fn text<'py>(py: Python<'py>, value: &[u8]) -> Bound<'py, PyString> {
     }
 }
 
+/// Content without what JSON takes for white space (RFC 8259 section 2) at both ends.
+fn without_spaces(content: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let Some(start) = content.iter().position(|byte| !is_space(byte)) else {
+        return &[];
+    };
+    let end = content.iter().rposition(|byte| !is_space(byte));
+    &content[start..end.map_or(start, |end| end + 1)]
+}
+
 #[pymethods]
 impl ResponseData {
+    /// The request that the response was made without.
+    fn request(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let Some(source) = &self.source else {
+            return Ok(None);
+        };
+        let request = self.request.get_or_try_init(py, || source.make(py))?;
+        Ok(Some(request.clone_ref(py)))
+    }
+
+    /// What the content means as JSON, for content that is UTF-8 without any doubt; else and
+    /// for content that is not JSON, ``None``: then ``json.loads`` has the word.
+    ///
+    /// Returns:
+    ///     The value in a tuple.
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let Some(content) = &self.content else {
+            return Ok(None);
+        };
+        let content = without_spaces(content);
+        // As json.detect_encoding() would have it.
+        let is_ascii = content.first().is_some_and(u8::is_ascii);
+        if !is_ascii || content.iter().take(4).any(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let Ok(text) = std::str::from_utf8(content) else {
+            return Ok(None);
+        };
+        let text = PyString::new(py, text);
+        let Ok(scanned) = names::json_scanner(py)?.call1((&text, 0)) else {
+            return Ok(None);
+        };
+        let scanned = scanned.cast_into::<PyTuple>()?;
+        let end: usize = scanned.get_item(1)?.extract()?;
+        if end != text.len()? {
+            return Ok(None);
+        }
+        Ok(Some(scanned))
+    }
+
     /// The status, a number.
     #[getter]
     fn status(&self) -> u16 {

@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use carboy_client::{
-    Client, ClientSettings, Error, ErrorKind, Proxy, Request, ResponseBody, Retries, Timeouts, Way,
+    Client, Error, ErrorKind, Proxy, Request, ResponseBody, Retries, Timeouts, Way,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -23,12 +23,13 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 use tokio::sync::oneshot;
 use url::{Position, Url};
 
+use super::arguments::{content, duration};
+use super::call::CallRequest;
 use super::content::ContentStream;
 use super::error::exception;
-use super::home;
-use super::native_client::{HttpClient, content, duration};
+use super::home::{self, Household};
+use super::native_client::HttpClient;
 use super::plain_response::PlainResponse;
-use super::upload::begin;
 use crate::ffi::thread_state;
 use crate::names;
 use crate::promise::{PendingPromise, Promise, native_loop, wait_in_any_code};
@@ -44,7 +45,7 @@ type TimeoutTuple = (Option<f64>, Option<f64>, Option<f64>, Option<f64>);
 /// Sends the requests of another library.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct Transport {
-    settings: Arc<ClientSettings>,
+    household: Arc<Household>,
     is_closed: AtomicBool,
     /// Whether there may be connections.
     was_used: AtomicBool,
@@ -66,7 +67,7 @@ impl Transport {
     #[new]
     fn new(client: &HttpClient) -> Self {
         Self {
-            settings: Arc::clone(client.settings()),
+            household: Arc::clone(client.household()),
             is_closed: AtomicBool::new(false),
             was_used: AtomicBool::new(false),
         }
@@ -136,16 +137,12 @@ impl Transport {
         wait_in_any_code(py, promise.as_unbound())
     }
 
-    /// Close what is idle, on the loop that is used here. Later requests fail.
+    /// Close what is idle, on whichever loop. Later requests fail.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_closed.swap(true, Ordering::AcqRel) || !self.was_used.load(Ordering::Acquire) {
             return Ok(());
         }
-        let settings = Arc::clone(&self.settings);
-        begin(
-            &native_loop(py)?,
-            async move { home::close_here(&settings) },
-        )
+        self.household.close(py)
     }
 }
 
@@ -163,12 +160,12 @@ impl Transport {
             cancel.send(()).ok();
         });
         self.was_used.store(true, Ordering::Release);
-        let settings = Arc::clone(&self.settings);
+        let household = Arc::clone(&self.household);
         if thread_state::is_driving() {
-            runtime::spawn(run(settings, call, cancelled, pending));
+            runtime::spawn(run(household, call, cancelled, pending));
         } else {
             let begin =
-                move |_: Python<'_>| runtime::spawn(run(settings, call, cancelled, pending));
+                move |_: Python<'_>| runtime::spawn(run(household, call, cancelled, pending));
             post_to_loop(&native_loop(py)?, Box::new(begin))?;
         }
         Ok(promise)
@@ -208,7 +205,7 @@ fn prepare(
     };
     Ok(Request {
         target: Some(target),
-        headers: header_map(headers, &url)?,
+        headers: Arc::new(header_map(headers, &url)?),
         body: content(body)?,
         timeouts: Timeouts {
             connect: connect.map(duration).transpose()?,
@@ -276,12 +273,12 @@ fn with_latin1<T>(part: &Bound<'_, PyAny>, function: impl FnOnce(&[u8]) -> T) ->
 
 /// Makes a call, unless it is cancelled, and settles its promise.
 async fn run(
-    settings: Arc<ClientSettings>,
+    household: Arc<Household>,
     request: Request,
     cancelled: oneshot::Receiver<()>,
     pending: PendingPromise,
 ) {
-    let client = home::client_here(&settings);
+    let client = home::client_here(&household);
     tokio::select! {
         biased;
         Ok(()) = cancelled => {}
@@ -368,10 +365,10 @@ fn settle(py: Python<'_>, outcome: Result<Made, Error>) -> PyResult<Py<PyAny>> {
     let stream = if response.body.is_at_end() || failure.is_some() {
         None
     } else {
-        let (stream, reader) = ContentStream::new(response.body, py.None());
+        let (stream, reader) = ContentStream::new(response.body, CallRequest::Made(py.None()));
         runtime::spawn(reader);
         Some(stream)
     };
-    let response = PlainResponse::new(response.head, ready, failure, stream);
+    let response = PlainResponse::new(*response.head, ready, failure, stream);
     Ok(Py::new(py, response)?.into_any())
 }

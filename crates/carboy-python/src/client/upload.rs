@@ -7,7 +7,7 @@ use carboy_client::{RequestBody, UploadSender};
 use pyo3::prelude::*;
 
 use crate::attach::detached;
-use crate::event_loop::NativeEventLoop;
+use crate::event_loop::{NativeEventLoop, running_loop};
 use crate::ffi::thread_state;
 use crate::promise::{PendingPromise, Promise, native_loop};
 use crate::runtime;
@@ -53,7 +53,8 @@ pub(super) fn begin(
     event_loop: &Bound<'_, NativeEventLoop>,
     work: impl Future<Output = ()> + Send + 'static,
 ) -> PyResult<()> {
-    if thread_state::is_driving() {
+    let running = running_loop(event_loop.py())?;
+    if thread_state::is_driving() && running.is_some_and(|running| running.is(event_loop)) {
         runtime::spawn(work);
         return Ok(());
     }

@@ -18,7 +18,7 @@ mod watched;
 mod write_limits;
 
 pub(crate) use handle::{Handle, QueuedHandle, TimerHandle};
-pub(crate) use native_loop::{Deferred, NativeEventLoop};
+pub(crate) use native_loop::{Deferred, NativeEventLoop, running_loop};
 pub(crate) use scheduling::install;
 pub(crate) use stream::StreamTransport;
 pub(crate) use task::start_task;

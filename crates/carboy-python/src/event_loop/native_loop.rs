@@ -22,7 +22,7 @@ use crate::client;
 use crate::ffi::attached_cell::AttachedCell;
 use crate::ffi::free_list::new_object;
 use crate::ffi::{descriptor, thread_state};
-use crate::runtime;
+use crate::{names, runtime};
 
 /// Room for one small read: as much as asyncio reads at once.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -281,6 +281,7 @@ impl NativeEventLoop {
         let host = PythonHost::new(slf.clone().unbind(), Rc::clone(&failure));
         let queues = Arc::clone(&this.queues);
         let _running = RunningGuard::new(this);
+        let _turning = TurningGuard::new(slf);
         {
             let _driving = thread_state::DrivingGuard::new(py);
             runtime.block_on(async move { Driver::new(queues, host).await });
@@ -310,6 +311,49 @@ impl NativeEventLoop {
     fn __clear__(&self, py: Python<'_>) {
         let callbacks = self.queues.take_all(py);
         drop(callbacks);
+    }
+}
+
+thread_local! {
+    /// The loop that turns on this thread.
+    static TURNING_HERE: RefCell<Option<Py<NativeEventLoop>>> = const { RefCell::new(None) };
+}
+
+/// The asyncio event loop, of whichever make, that runs on this thread.
+///
+/// For a loop of carboy's this is quicker than asyncio's own answer, which asks the system for the
+/// number of the process each time.
+///
+/// # Errors
+///
+/// What asyncio raises when it is asked.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let own =
+        TURNING_HERE.with_borrow(|turning| turning.as_ref().map(|turning| turning.clone_ref(py)));
+    if let Some(own) = own {
+        return Ok(Some(own.into_bound(py).into_any()));
+    }
+    let running = names::get_running_loop(py)?.call0()?;
+    Ok((!running.is_none()).then_some(running))
+}
+
+/// Marks a loop as turning on this thread, until dropped.
+struct TurningGuard {
+    before: Option<Py<NativeEventLoop>>,
+}
+
+impl TurningGuard {
+    fn new(event_loop: &Bound<'_, NativeEventLoop>) -> Self {
+        Self {
+            before: TURNING_HERE.replace(Some(event_loop.clone().unbind())),
+        }
+    }
+}
+
+impl Drop for TurningGuard {
+    fn drop(&mut self) {
+        let turning = TURNING_HERE.replace(self.before.take());
+        drop(turning);
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod descriptor;
 pub(crate) mod dict_version;
 pub(crate) mod fast_method;
+pub(crate) mod frame;
 pub(crate) mod free_list;
 pub(crate) mod instance;
 pub(crate) mod pending_error;

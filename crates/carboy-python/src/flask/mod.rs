@@ -2,6 +2,7 @@
 //! own thread, and how.
 
 mod context;
+mod current_context;
 mod eligibility;
 mod exchange;
 mod guards;
@@ -13,6 +14,7 @@ mod response;
 mod route;
 mod view_on_worker;
 
+pub(crate) use current_context::{is_debugging, request_context};
 pub(crate) use eligibility::Reason;
 pub(crate) use exchange::{Exchange, Sink, start_on_loop_thread};
 pub(crate) use lazy_context::{AppContextBase, RequestContextBase};

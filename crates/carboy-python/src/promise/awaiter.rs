@@ -15,6 +15,7 @@ use pyo3::types::PyTuple;
 
 use super::host::{Core, PromiseHost, cancelled_error, into_result};
 use super::owner::call_soon;
+use crate::event_loop::running_loop;
 use crate::names;
 
 /// One `await` of a promise.
@@ -65,12 +66,11 @@ impl PromiseAwaiter {
         if this.event_loop(py).is_some() {
             return Ok(());
         }
-        let running = names::get_running_loop(py)?.call0()?;
-        if running.is_none() {
+        let Some(running) = running_loop(py)? else {
             return Err(PyRuntimeError::new_err(
                 "a promise is awaited where no event loop runs: use result() in sync code",
             ));
-        }
+        };
         let before = {
             let event_loop = this.event_loop.lock();
             event_loop

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::event_loop::{Deferred, NativeEventLoop};
+use crate::event_loop::{Deferred, NativeEventLoop, running_loop};
 use crate::names;
 use crate::worker::{home_loop, post_to_loop};
 
@@ -15,8 +15,9 @@ use crate::worker::{home_loop, post_to_loop};
 /// is carboy's; that of the server; or else one that runs in the background on a thread of
 /// its own, which is started by the first call.
 pub(crate) fn native_loop(py: Python<'_>) -> PyResult<Bound<'_, NativeEventLoop>> {
-    let running = names::get_running_loop(py)?.call0()?;
-    if let Ok(event_loop) = running.cast_into::<NativeEventLoop>() {
+    if let Some(running) = running_loop(py)?
+        && let Ok(event_loop) = running.cast_into::<NativeEventLoop>()
+    {
         return Ok(event_loop);
     }
     if let Some(event_loop) = home_loop(py)

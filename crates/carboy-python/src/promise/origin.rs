@@ -4,6 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::ffi::frame::Frame;
 use crate::names;
 
 /// How many frames of carboy's own are passed over at most.
@@ -45,21 +46,18 @@ impl Origin {
 /// The nearest frame that is not of carboy itself.
 fn find_place(py: Python<'_>) -> PyResult<Option<(Py<PyAny>, i32)>> {
     let folder = names::package_folder(py)?;
-    let mut frame = names::get_frame(py)?.call0()?;
+    let mut innermost = Frame::innermost(py);
     for _ in 0..FRAMES_OF_OWN {
-        let code = frame.getattr(intern!(py, "f_code"))?;
+        let Some(frame) = innermost else { break };
+        let code = frame.code()?;
         let file = code.getattr(intern!(py, "co_filename"))?;
         let is_own = file
             .cast::<PyString>()
             .is_ok_and(|file| file.to_str().is_ok_and(|file| file.starts_with(folder)));
         if !is_own {
-            let instruction = frame.getattr(intern!(py, "f_lasti"))?.extract()?;
-            return Ok(Some((code.unbind(), instruction)));
+            return Ok(Some((code.into_any().unbind(), frame.instruction())));
         }
-        frame = frame.getattr(intern!(py, "f_back"))?;
-        if frame.is_none() {
-            break;
-        }
+        innermost = frame.caller();
     }
     Ok(None)
 }

@@ -20,7 +20,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::host::{Core, PromiseHost};
 use super::waiter::Waiter;
-use crate::event_loop::NativeEventLoop;
+use crate::event_loop::{NativeEventLoop, running_loop};
 use crate::ffi::context;
 use crate::names;
 use crate::worker;
@@ -63,11 +63,9 @@ impl Owner {
 
     /// The owner of what is made now: the event loop of this thread, or its sync code.
     pub(super) fn current(py: Python<'_>) -> PyResult<Arc<Self>> {
-        let running = names::get_running_loop(py)?.call0()?;
-        if running.is_none() {
-            Ok(Self::of_stack())
-        } else {
-            Self::of_loop(&running)
+        match running_loop(py)? {
+            None => Ok(Self::of_stack()),
+            Some(running) => Self::of_loop(&running),
         }
     }
 

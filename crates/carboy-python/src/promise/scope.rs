@@ -22,6 +22,8 @@ use pyo3::prelude::*;
 
 use super::host::{Core, Failure, PromiseHost, cancelled_error};
 use super::native_loop::{Timer, call_later};
+use crate::ffi::{context, instance};
+use crate::flask::request_context;
 use crate::names;
 
 type WeakCore = carboy_promise::WeakPromise<PromiseHost>;
@@ -182,10 +184,20 @@ pub(super) fn join_current(py: Python<'_>, promise: &Core) -> PyResult<()> {
 
 /// The scope of whoever runs now.
 fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
-    let mut scope = names::deadline_scope(py)?.call_method0(intern!(py, "get"))?;
-    if scope.is_none() {
-        scope = names::find_request_scope(py)?.call0()?;
-    }
+    let scope = match context::get_variable(names::deadline_scope(py)?)? {
+        Some(scope) if !scope.is_none() => scope,
+        _ => {
+            // Most code outside of requests has no scope.
+            let Some(request) = request_context(py)? else {
+                return Ok(None);
+            };
+            let known = instance::attributes_of(&request)?;
+            match known.get_item(names::request_scope_attribute(py)?)? {
+                Some(scope) => scope,
+                None => names::find_request_scope(py)?.call0()?,
+            }
+        }
+    };
     if scope.is_none() {
         return Ok(None);
     }

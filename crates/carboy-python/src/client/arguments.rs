@@ -1,0 +1,174 @@
+//! What Python's arguments mean in Rust.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carboy_client::{Error, ErrorKind, Proxy, RequestBody, Retries, Timeouts, Way};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use url::Url;
+
+use super::upload::Upload;
+
+/// How often to retry, for which statuses, the first wait and the longest one, any method.
+pub(super) type RetryTuple = (u32, Vec<u16>, f64, f64, bool);
+
+/// Connect, read, write, pool and total, in seconds.
+pub(super) type TimeoutTuple = (
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+);
+
+pub(super) fn duration(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{seconds} is not a time to wait, in seconds")))
+}
+
+pub(super) fn timeouts(tuple: TimeoutTuple) -> PyResult<Timeouts> {
+    let (connect, read, write, pool, total) = tuple;
+    Ok(Timeouts {
+        connect: connect.map(duration).transpose()?,
+        read: read.map(duration).transpose()?,
+        write: write.map(duration).transpose()?,
+        pool: pool.map(duration).transpose()?,
+        total: total.map(duration).transpose()?,
+    })
+}
+
+pub(super) fn retries(tuple: Option<RetryTuple>, repeats_stale: bool) -> PyResult<Retries> {
+    let retries = match tuple {
+        None => Retries::default(),
+        Some((attempts, statuses, backoff, longest_wait, any_method)) => Retries {
+            attempts,
+            statuses,
+            backoff: duration(backoff)?,
+            longest_wait: duration(longest_wait)?,
+            any_method,
+            ..Retries::default()
+        },
+    };
+    Ok(Retries {
+        repeats_stale,
+        ..retries
+    })
+}
+
+/// # Errors
+///
+/// `InvalidRequest` when it can't be a method.
+pub(super) fn method(text: &str) -> Result<Method, Error> {
+    Method::from_bytes(text.as_bytes()).map_err(|_| {
+        let message = format!("{text:?} is no method");
+        Error::new(ErrorKind::InvalidRequest, message)
+    })
+}
+
+/// # Errors
+///
+/// `InvalidUrl` when it can't be parsed.
+pub(super) fn url(text: &str) -> Result<Url, Error> {
+    if let Some(url) = url_of_known_origin(text) {
+        return Ok(url);
+    }
+    Url::parse(text).map_err(|error| {
+        let message = format!("the URL {text:?} can't be used: {error}");
+        Error::new(ErrorKind::InvalidUrl, message)
+    })
+}
+
+thread_local! {
+    /// Origins that were called, parsed.
+    static ORIGINS: RefCell<HashMap<Box<str>, Url>> = RefCell::default();
+}
+
+/// Who calls more origins than this has them parsed again.
+const MOST_KNOWN_ORIGINS: usize = 256;
+
+/// The URL, if its path can be appended to an origin that was parsed before. Names of hosts take
+/// the most time to parse, and are few.
+fn url_of_known_origin(text: &str) -> Option<Url> {
+    let authority = text.find("://")? + 3;
+    let path = authority + text[authority..].find(['/', '\\', '?', '#'])?;
+    let (origin, path) = text.split_at(path);
+    let is_plain = text.starts_with("http")
+        && path.starts_with('/')
+        // These would be the beginning of another authority.
+        && !path[1..].starts_with(['/', '\\', '\t', '\n', '\r']);
+    if !is_plain {
+        return None;
+    }
+    ORIGINS.with_borrow_mut(|origins| {
+        if let Some(known) = origins.get(origin) {
+            return known.join(path).ok();
+        }
+        let parsed = Url::parse(origin).ok()?;
+        let url = parsed.join(path).ok();
+        if origins.len() >= MOST_KNOWN_ORIGINS {
+            origins.clear();
+        }
+        origins.insert(origin.into(), parsed);
+        url
+    })
+}
+
+/// Which way: the session's, none but the direct one, `unix:` and a path, or a proxy's URL.
+///
+/// # Errors
+///
+/// `Proxy` when that URL can't be used.
+pub(super) fn way(text: Option<&str>) -> Result<Way, Error> {
+    Ok(match text {
+        None => Way::Default,
+        Some("") => Way::Direct,
+        Some(text) => match text.strip_prefix("unix:") {
+            Some(path) => Way::Unix(path.into()),
+            None => Way::Proxy(Arc::new(Proxy::parse(text)?)),
+        },
+    })
+}
+
+pub(super) fn header_map(headers: &Bound<'_, PyList>) -> PyResult<HeaderMap> {
+    let mut map = HeaderMap::with_capacity(headers.len() + 6);
+    for pair in headers.iter() {
+        let pair = pair.cast::<PyTuple>()?;
+        let (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
+        let refuse = |part: &Bound<'_, PyAny>, what: &str| {
+            PyValueError::new_err(format!("{part:?} can't be {what} of a header"))
+        };
+        let parsed_name = with_bytes(&name, HeaderName::from_bytes)?;
+        let parsed_name = parsed_name.map_err(|_| refuse(&name, "the name"))?;
+        let parsed_value = with_bytes(&value, HeaderValue::from_bytes)?;
+        let parsed_value = parsed_value.map_err(|_| refuse(&value, "the value"))?;
+        map.append(parsed_name, parsed_value);
+    }
+    Ok(map)
+}
+
+/// Text as UTF-8, or bytes as they are.
+fn with_bytes<T>(part: &Bound<'_, PyAny>, function: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
+    if let Ok(text) = part.cast::<PyString>() {
+        Ok(function(text.to_str()?.as_bytes()))
+    } else {
+        Ok(function(part.cast::<PyBytes>()?.as_bytes()))
+    }
+}
+
+pub(super) fn content(body: Option<&Bound<'_, PyAny>>) -> PyResult<RequestBody> {
+    let Some(body) = body else {
+        return Ok(RequestBody::Empty);
+    };
+    if let Ok(bytes) = body.cast::<PyBytes>() {
+        return Ok(RequestBody::Full(bytes.as_bytes().to_vec().into()));
+    }
+    let upload = body.cast::<Upload>()?;
+    upload.get().take_body().ok_or_else(|| {
+        PyTypeError::new_err("an upload belongs to one request, and this one was sent already")
+    })
+}

@@ -1,0 +1,56 @@
+"""Programs without a Flask app, with whichever event loop or with none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.raw_upstream import RawUpstream, ok
+
+SYNC = """
+from carboy import http
+first, second = http.get(url), http.get(url)
+print(first.result().text, second.result().text)
+"""
+ASYNCIO = """
+import asyncio
+from carboy import http
+async def main():
+    first, second = http.get(url), http.get(url)
+    print((await first).text, (await second).text)
+asyncio.run(main())
+"""
+UVLOOP = ASYNCIO.replace("asyncio.run(", "import uvloop; uvloop.run(")
+CARBOY = ASYNCIO.replace("asyncio.run(", "import carboy; carboy.run(")
+ANYIO = """
+import anyio
+from carboy import http
+async def call(found):
+    found.append((await http.get(url)).text)
+async def main():
+    found = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(call, found)
+        group.start_soon(call, found)
+    print(*found)
+anyio.run(main)
+"""
+PROGRAMS = {
+    "sync": SYNC, "asyncio": ASYNCIO, "uvloop": UVLOOP, "carboy": CARBOY, "anyio": ANYIO,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_program(program: str) -> None:
+    with RawUpstream.answering(ok()) as upstream:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", f"url = {upstream.url!r}{program}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "fine fine\n"
+    assert not done.stderr
