@@ -11,6 +11,7 @@ import asyncio
 import asyncio.sslproto
 import signal
 import threading
+from asyncio import SelectorEventLoop
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carboy._carboy import NativeEventLoop
@@ -42,7 +43,7 @@ class _NoSelector:
         raise KeyError(fileobj)
 
 
-class EventLoop(NativeEventLoop, asyncio.SelectorEventLoop):
+class EventLoop(NativeEventLoop, SelectorEventLoop):
     """An asyncio event loop whose core is native.
 
     It may be made on one thread and run on another; it runs on one thread at a time. See
@@ -51,7 +52,7 @@ class EventLoop(NativeEventLoop, asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         # The base class's constructor watches its self-pipe, which the native half does.
-        asyncio.SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
+        SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
 
     def set_debug(self, enabled: bool) -> None:  # noqa: FBT001 - asyncio's signature.
         """Turn the debug mode on or off."""

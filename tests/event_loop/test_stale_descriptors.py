@@ -3,6 +3,9 @@
 import asyncio
 import socket
 import threading
+import weakref
+
+import pytest
 
 import carboy
 
@@ -53,3 +56,49 @@ def test_a_descriptor_that_the_kernel_reports_for_ever_keeps_no_other_from_wakin
     for connection in (near, far, copy, stale_peer):
         connection.close()
     thread.join(5)
+
+
+def test_a_closed_object_is_found_by_its_identity_and_its_callbacks_are_removed() -> None:
+    """As asyncio's selector finds it: AnyIO's unix sockets are closed before the watch ends."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        near, far = socket.socketpair()
+        with far:
+            loop.add_reader(near, print)
+            loop.add_writer(near, print)
+            near.close()
+            assert loop.remove_reader(near)
+            assert loop.remove_writer(near)
+            for method in (loop.remove_reader, loop.remove_writer):
+                with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+                    method(near)
+            with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+                loop.add_reader(near, print)
+
+    carboy.run(main())
+
+
+def test_the_loop_lets_go_of_an_object_when_no_callback_of_it_is_left() -> None:
+    class Watched:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def fileno(self) -> int:
+            return self.number
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        near, far = socket.socketpair()
+        with near, far:
+            watched = Watched(near.fileno())
+            watcher = weakref.ref(watched)
+            loop.add_reader(watched, print)
+            loop.add_writer(watched, print)
+            del watched
+            assert loop.remove_reader(near)
+            assert watcher() is not None
+            assert loop.remove_writer(near)
+            assert watcher() is None
+
+    carboy.run(main())

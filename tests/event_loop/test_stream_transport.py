@@ -93,6 +93,7 @@ def test_a_transport_is_one_of_asyncios() -> None:
         assert transport.get_protocol() is protocol
         assert transport.can_write_eof()
         assert transport.get_extra_info("socket").family is socket.AF_UNIX
+        assert transport.get_extra_info("socket") is transport.get_extra_info("socket")
         assert transport.get_extra_info("sockname") == ""
         assert transport.get_extra_info("nothing of this name", 5) == 5
         assert "read=polling write=<idle, bufsize=0>" in repr(transport)

@@ -18,6 +18,8 @@ imported! {
     /// `asyncio.Task`, the C class.
     task = "asyncio" . "Task";
     asyncio_logger = "asyncio.log" . "logger";
+    /// The module, whose own name for the logger may be replaced.
+    base_events = "asyncio" . "base_events";
     is_coroutine = "asyncio.coroutines" . "iscoroutine";
     is_coroutine_function = "inspect" . "iscoroutinefunction";
     format_callback_source = "asyncio.format_helpers" . "_format_callback_source";

@@ -40,7 +40,8 @@ impl PythonHost {
         if elapsed_seconds >= threshold_seconds {
             let message = format!("Executing %s took {elapsed_seconds:.3} seconds");
             let description = QueuedHandle::describe(callback.object().bind(py))?;
-            names::asyncio_logger(py)?.call_method1("warning", (message, description))?;
+            let logger = names::base_events(py)?.getattr("logger")?;
+            logger.call_method1("warning", (message, description))?;
         }
         result
     }

@@ -15,6 +15,7 @@ mod system_error;
 mod task;
 mod unclosed;
 mod watched;
+mod watched_object;
 mod write_limits;
 
 pub(crate) use handle::{Handle, QueuedHandle, TimerHandle};

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyWeakrefReference};
 
 use super::host::PythonHost;
+use super::watched_object::{WatchedObjects, open_descriptor_number};
 use super::{Handle, QueuedHandle};
 use crate::client;
 use crate::ffi::attached_cell::AttachedCell;
@@ -52,6 +53,7 @@ pub(crate) struct NativeEventLoop {
     has_deferred: AtomicBool,
     /// Weak references to the transports, by the number of their descriptors.
     transports: Mutex<HashMap<RawFd, Py<PyAny>>>,
+    watched_objects: WatchedObjects,
     /// Where small reads go before their length is known.
     read_buffer: Mutex<Vec<u8>>,
 }
@@ -145,6 +147,19 @@ impl NativeEventLoop {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn watch_object(
+        slf: &Bound<'_, Self>,
+        object: &Bound<'_, PyAny>,
+        interest: Interest,
+        callback: Bound<'_, PyAny>,
+        arguments: Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        let number = open_descriptor_number(object)?;
+        let handle = Self::watch(slf, number, interest, callback, arguments)?;
+        slf.get().watched_objects.note(number, object);
+        Ok(handle)
+    }
+
     fn watch(
         slf: &Bound<'_, Self>,
         number: RawFd,
@@ -169,6 +184,10 @@ impl NativeEventLoop {
             self.queues.unwatch(py, descriptor, interest)
         })?;
         let was_there = removed.is_some();
+        let is_watched = |interest| self.queues.is_watched(py, number, interest);
+        if was_there && !is_watched(Interest::Read) && !is_watched(Interest::Write) {
+            self.watched_objects.forget(number);
+        }
         cancel(py, removed)?;
         Ok(was_there)
     }
@@ -198,6 +217,7 @@ impl NativeEventLoop {
             deferred: Mutex::new(Vec::new()),
             has_deferred: AtomicBool::new(false),
             transports: Mutex::new(HashMap::new()),
+            watched_objects: WatchedObjects::default(),
             read_buffer: Mutex::new(Vec::with_capacity(READ_BUFFER_BYTES)),
         })
     }
@@ -220,7 +240,7 @@ impl NativeEventLoop {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
-        Self::watch(slf, descriptor_number(fd)?, Interest::Read, callback, args)
+        Self::watch_object(slf, fd, Interest::Read, callback, args)
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -230,15 +250,19 @@ impl NativeEventLoop {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
-        Self::watch(slf, descriptor_number(fd)?, Interest::Write, callback, args)
+        Self::watch_object(slf, fd, Interest::Write, callback, args)
     }
 
     fn _remove_reader(&self, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.unwatch(fd.py(), descriptor_number(fd)?, Interest::Read)
+        self.unwatch(fd.py(), self.watched_objects.number_of(fd)?, Interest::Read)
     }
 
     fn _remove_writer(&self, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.unwatch(fd.py(), descriptor_number(fd)?, Interest::Write)
+        self.unwatch(
+            fd.py(),
+            self.watched_objects.number_of(fd)?,
+            Interest::Write,
+        )
     }
 
     /// Another thread's message is already in the queue: nothing to write.
@@ -268,6 +292,7 @@ impl NativeEventLoop {
         self.closed.store(true, Ordering::Release);
         let callbacks = self.queues.take_all(py);
         drop(callbacks);
+        self.watched_objects.clear();
     }
 
     /// Turns the loop until a stop is requested.
@@ -305,12 +330,14 @@ impl NativeEventLoop {
                 }
             });
         });
-        result
+        result?;
+        self.watched_objects.traverse(&visit)
     }
 
     fn __clear__(&self, py: Python<'_>) {
         let callbacks = self.queues.take_all(py);
         drop(callbacks);
+        self.watched_objects.clear();
     }
 }
 
@@ -371,13 +398,5 @@ impl Drop for RunningGuard<'_> {
     fn drop(&mut self) {
         self.0.running.store(false, Ordering::Release);
         self.0.stop_requested.store(false, Ordering::Release);
-    }
-}
-
-/// A descriptor's number from an int or from an object with `fileno()`.
-fn descriptor_number(descriptor: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    match descriptor.extract::<RawFd>() {
-        Ok(number) => Ok(number),
-        Err(_) => descriptor.call_method0("fileno")?.extract(),
     }
 }

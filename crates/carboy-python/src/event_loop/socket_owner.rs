@@ -32,6 +32,8 @@ enum Owner {
 /// What a transport knows of its socket, made into Python objects when it is asked for.
 pub(crate) struct SocketOwner {
     owner: Mutex<Option<Owner>>,
+    /// The `asyncio.TransportSocket`, once it was asked for.
+    facade: Mutex<Option<Py<PyAny>>>,
     given: Option<Py<PyDict>>,
     local_address: Option<SocketAddrAny>,
     peer_address: Option<SocketAddrAny>,
@@ -54,6 +56,7 @@ impl SocketOwner {
         Ok(Self {
             other_addresses: Some((address("getsockname")?, address("getpeername")?)),
             owner: Mutex::new(Some(Owner::Python(socket.clone().unbind()))),
+            facade: Mutex::default(),
             given,
             local_address: None,
             peer_address: None,
@@ -70,6 +73,7 @@ impl SocketOwner {
             local_address: rustix::net::getsockname(&socket).ok(),
             peer_address,
             owner: Mutex::new(Some(Owner::Native(socket, kind))),
+            facade: Mutex::default(),
             given: None,
             other_addresses: None,
         }
@@ -140,11 +144,25 @@ impl SocketOwner {
     }
 
     fn transport_socket<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        // The same one each time, as in asyncio: it equals nothing but itself.
+        if let Some(facade) = self.facade(|facade| facade.as_ref().map(|made| made.clone_ref(py))) {
+            return Ok(facade.into_bound(py));
+        }
         let socket = match self.open_socket(py)? {
             Some(socket) => socket,
             None => self.closed_socket(py)?,
         };
-        names::transport_socket(py)?.call1((socket,))
+        let made = names::transport_socket(py)?.call1((socket,))?;
+        let first = self.facade(|facade| {
+            facade
+                .get_or_insert_with(|| made.clone().unbind())
+                .clone_ref(py)
+        });
+        Ok(first.into_bound(py))
+    }
+
+    fn facade<T>(&self, use_it: impl FnOnce(&mut Option<Py<PyAny>>) -> T) -> T {
+        use_it(&mut self.facade.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn closed_socket<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -210,6 +228,9 @@ impl SocketOwner {
         if let Some((local, peer)) = &self.other_addresses {
             visit.call(local)?;
             visit.call(peer)?;
+        }
+        if let Ok(facade) = self.facade.try_lock() {
+            visit.call(&*facade)?;
         }
         if let Ok(owner) = self.owner.try_lock()
             && let Some(Owner::Python(socket) | Owner::Closed(Some(socket), _)) = &*owner

@@ -214,6 +214,11 @@ impl StreamTransport {
     }
 
     #[getter]
+    fn _paused(&self) -> bool {
+        self.state().paused
+    }
+
+    #[getter]
     fn _sock<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.socket.open_socket(py)
     }
