@@ -3,6 +3,7 @@
 from carboy._carboy import Promise
 from carboy.compat.installation import install, uninstall
 from carboy.event_loop import EventLoop, new_event_loop, run
+from carboy.event_loop_policy import EventLoopPolicy
 from carboy.scope import ClientDisconnected, DeadlineExceeded, deadline, remaining_seconds
 from carboy.server import Limits, Server, ServerConfig, serve
 
@@ -10,6 +11,7 @@ __all__ = [
     "ClientDisconnected",
     "DeadlineExceeded",
     "EventLoop",
+    "EventLoopPolicy",
     "Limits",
     "Promise",
     "Server",
