@@ -44,7 +44,7 @@ unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 .DELETE_ON_ERROR:
 # The steps share one virtual environment; each uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help dev build check format test test-all upstream demo bench bench-client clean
+.PHONY: help dev build check format test test-all upstream conformance demo bench bench-client clean
 
 help: ## Show this list
 	@echo "make <verb>, from a clean clone, in any order:"
@@ -94,6 +94,10 @@ test-all: $(RELEASE) $(TEST_TOOLS) $(DEMO_NEEDS) ## Build, and run every test
 upstream: $(RELEASE) ## Run the test suites of Flask, of its neighbours and of HTTP clients
 	$(call say,Test suites of Flask of its neighbours and of HTTP clients)
 	@$(BIN)/python tests/upstream/run.py $(ARGS)
+
+conformance: $(RELEASE) ## Run the test suites of asyncio, uvloop, AnyIO and aiohttp on the event loop
+	$(call say,Test suites for event loops)
+	@$(BIN)/python tests/conformance/run.py $(ARGS)
 
 demo: $(RELEASE) $(DEMO_NEEDS) ## Build, and show what carboy is for; ONCE=1 to check it and end
 	$(call say,The demo)

@@ -72,9 +72,9 @@ def test_socket_pass_refuses_an_exclusion_without_its_reason() -> None:
     flask = PROJECTS["flask"]
     excluded = next(iter(load_exclusions(flask).values()))
     sent = {"client_requests": ["1"]}
-    baseline = SuiteRun({excluded.test: CaseReport(Outcome.PASSED, "", sent)}, {}, "")
+    baseline = SuiteRun({excluded.test: CaseReport(Outcome.PASSED, properties=sent)}, {}, "")
     for observed, refused in ([excluded.category], False), (["another-reason"], True):
-        report = CaseReport(Outcome.FAILED, "", sent | {"not_carried": observed})
+        report = CaseReport(Outcome.FAILED, properties=sent | {"not_carried": observed})
         verdict = judge_socket_pass(flask, baseline, SuiteRun({excluded.test: report}, {}, ""))
         assert any("left out for" in line for line in verdict.complaints) is refused
     verdict = judge_socket_pass(flask, baseline, baseline)

@@ -37,19 +37,29 @@ def create_environment(projects: Iterable[Project], flask_source: Path | None) -
     version = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
     suffix = "" if flask_source is None else "-flask-source"
     environment = BUILD / f"venv-{version}{suffix}"
-    interpreter = environment / "bin" / "python"
-    stamp = environment / "installed.sha256"
-    wanted = hashlib.sha256("\n".join([*requirements, CONSTRAINTS.read_text()]).encode())
-    if not (stamp.is_file() and stamp.read_text() == wanted.hexdigest()):
-        print(f"upstream: creating {environment} and installing the suites' needs", flush=True)
-        shutil.rmtree(environment, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, timeout=120)
-        install(interpreter, requirements)
-        stamp.write_text(wanted.hexdigest())
+    interpreter = install_requirements(environment, requirements, CONSTRAINTS)
     if flask_source is not None:
         print(f"upstream: installing Flask from {flask_source}", flush=True)
         install(interpreter, ["--force-reinstall", "--no-deps", str(flask_source)])
     link_carboy(environment)
+    return interpreter
+
+
+def install_requirements(environment: Path, requirements: list[str], constraints: Path) -> Path:
+    """Make a virtual environment, unless it is there with these very versions.
+
+    Returns its interpreter.
+    """
+    interpreter = environment / "bin" / "python"
+    stamp = environment / "installed.sha256"
+    wanted = hashlib.sha256("\n".join([*requirements, constraints.read_text()]).encode())
+    if not (stamp.is_file() and stamp.read_text() == wanted.hexdigest()):
+        label = environment.parent.name
+        print(f"{label}: creating {environment} and installing the suites' needs", flush=True)
+        shutil.rmtree(environment, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, timeout=120)
+        install(interpreter, requirements, constraints)
+        stamp.write_text(wanted.hexdigest())
     return interpreter
 
 

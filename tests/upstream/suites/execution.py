@@ -40,6 +40,8 @@ class CaseReport:
 
     outcome: Outcome
     message: str = ""
+    details: str = ""
+    """The traceback, or whatever else the report says at length."""
     properties: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -111,6 +113,7 @@ def read_junit(path: Path) -> dict[str, CaseReport]:
             if element is not None and outcome > report.outcome:
                 report.outcome = outcome
                 report.message = element.get("message", "")
+                report.details = element.text or ""
         for entry in case.iter("property"):
             values = report.properties.setdefault(entry.get("name", ""), [])
             values.append(entry.get("value", ""))

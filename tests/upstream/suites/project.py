@@ -49,7 +49,7 @@ def load_projects() -> dict[str, Project]:
 
 
 class SourceDistribution(Protocol):
-    """What is known of a source distribution."""
+    """What is known of a source distribution: its version, and the digest of its archive."""
 
     @property
     def name(self) -> str: ...
@@ -59,15 +59,15 @@ class SourceDistribution(Protocol):
     def sha256(self) -> str: ...
 
 
-def fetch_source(project: SourceDistribution) -> Path:
-    """Return the unpacked source distribution, downloading it only once."""
-    target = BUILD / "sources" / project.requirement.replace("==", "-").lower()
+def fetch_source(project: SourceDistribution, build: Path = BUILD) -> Path:
+    """Return the unpacked source distribution, downloading it to `build` only once."""
+    target = build / "sources" / project.requirement.replace("==", "-").lower()
     if target.is_dir():
         return target
-    downloads = BUILD / "downloads" / project.name
+    downloads = build / "downloads" / project.name
     shutil.rmtree(downloads, ignore_errors=True)
     downloads.mkdir(parents=True)
-    print(f"upstream: downloading the source distribution {project.requirement}", flush=True)
+    print(f"{build.name}: downloading the source distribution {project.requirement}", flush=True)
     distribution, _, _ = project.requirement.partition("==")
     requirements = downloads / "requirements.txt"
     requirements.write_text(f"{project.requirement} --hash=sha256:{project.sha256}\n")

@@ -1,0 +1,96 @@
+"""A suite on two loops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from suites.execution import Outcome
+
+from loop_suites.exclusions import Exclusion, find_exclusion, load_exclusions
+from loop_suites.execution import LoopRun, asyncio_modules, run_asyncio_modules, run_pytest
+from loop_suites.loops import Loop
+from loop_suites.suite import BUILD
+from loop_suites.verdict import Reports, Verdict, judge, pair
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loop_suites.suite import LoopSuite
+
+MOST_REPEATED = 20
+"""More tests than this do not fail because the machine was busy."""
+
+
+@dataclass
+class Comparison:
+    """What a suite came to on both loops."""
+
+    suite: LoopSuite
+    verdict: Verdict
+    exclusions: list[Exclusion]
+    loops: int
+    repeated: int
+    """How many tests failed with carboy's loop, and were run once more, alone."""
+    complaints: list[str]
+
+
+def compare(suite: LoopSuite, parts: Sequence[str] = ()) -> Comparison:
+    """Run a suite, or parts of it, on the default loop and on carboy's, and judge it.
+
+    Raises:
+        UnavailableError: If the suite is not to be had here.
+    """
+    exclusions = load_exclusions(suite)
+    if suite.requirement:
+        default, carboy, loops = run_distribution(suite, parts)
+        repeated = 0
+    else:
+        modules = parts or asyncio_modules()
+        of_default = run_asyncio(suite, Loop.DEFAULT, modules)
+        of_carboy = run_asyncio(suite, Loop.CARBOY, modules)
+        default, carboy, loops = of_default.reports, of_carboy.reports, of_carboy.loops
+        repeated = repeat_failures(suite, default, carboy, exclusions)
+    verdict = judge(default, carboy, exclusions)
+    complaints = list(verdict.complaints)
+    if not parts and loops < suite.minimum_loops:
+        complaints.append(
+            f"{loops} loops of carboy were made, at least {suite.minimum_loops} are due"
+        )
+    return Comparison(suite, verdict, exclusions, loops, repeated, complaints)
+
+
+def run_distribution(suite: LoopSuite, parts: Sequence[str]) -> tuple[Reports, Reports, int]:
+    """Run the suite of a source distribution; return both loops' reports and a count."""
+    results = BUILD / "results" / suite.name
+    arguments = parts or suite.parts
+    of_carboy = run_pytest(suite, Loop.CARBOY, arguments, results / Loop.CARBOY.value)
+    if suite.paired is not None:
+        return *pair(of_carboy.reports, *suite.paired), of_carboy.loops
+    of_default = run_pytest(suite, Loop.DEFAULT, arguments, results / Loop.DEFAULT.value)
+    return of_default.reports, of_carboy.reports, of_carboy.loops
+
+
+def run_asyncio(suite: LoopSuite, loop: Loop, names: Sequence[str]) -> LoopRun:
+    """Run modules of the interpreter's own suite."""
+    return run_asyncio_modules(suite, loop, names, BUILD / "results" / suite.name / loop.value)
+
+
+def repeat_failures(
+    suite: LoopSuite, default: Reports, carboy: Reports, exclusions: Sequence[Exclusion]
+) -> int:
+    """Run once more, alone, what failed for no known reason: a busy machine is slow.
+
+    The second outcome counts. Returns the number of those tests.
+    """
+    failed = [
+        test
+        for test, before in default.items()
+        if before.outcome == Outcome.PASSED
+        and test in carboy
+        and carboy[test].outcome != Outcome.PASSED
+        and find_exclusion(exclusions, test) is None
+    ]
+    if 0 < len(failed) <= MOST_REPEATED:
+        carboy.update(run_asyncio(suite, Loop.CARBOY, failed).reports)
+    return len(failed)

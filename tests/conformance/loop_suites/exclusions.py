@@ -1,0 +1,50 @@
+"""The tests that a loop which is not the suite's own cannot pass, each with its reason."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from loop_suites.suite import HERE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from suites.execution import CaseReport
+
+    from loop_suites.suite import LoopSuite
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Tests that are left out for one reason."""
+
+    name: str
+    reason: str
+    evidence: str
+    """What a report of these tests must contain: the reason is thus checked by each run."""
+    tests: tuple[str, ...]
+
+    def covers(self, test: str) -> bool:
+        """Say whether the test is on this list, by its name or by a pattern."""
+        return any(fnmatchcase(test, pattern) for pattern in self.tests)
+
+    def is_observed_in(self, report: CaseReport) -> bool:
+        """Say whether the test failed for the reason given."""
+        return self.evidence in f"{report.message}\n{report.details}"
+
+
+def load_exclusions(suite: LoopSuite) -> list[Exclusion]:
+    """Read the suite's part of `exclusions.toml`."""
+    table = tomllib.loads((HERE / "exclusions.toml").read_text())
+    return [
+        Exclusion(name, entry["reason"], entry["evidence"], tuple(entry["tests"]))
+        for name, entry in table.get(suite.name, {}).items()
+    ]
+
+
+def find_exclusion(exclusions: Iterable[Exclusion], test: str) -> Exclusion | None:
+    """Return what the test is left out for."""
+    return next((exclusion for exclusion in exclusions if exclusion.covers(test)), None)

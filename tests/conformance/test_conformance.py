@@ -1,0 +1,81 @@
+"""What passes with asyncio's default loop, or with uvloop, passes with carboy's."""
+
+from __future__ import annotations
+
+import pytest
+from loop_suites.comparison import compare
+from loop_suites.exclusions import Exclusion
+from loop_suites.execution import UnavailableError
+from loop_suites.suite import LoopSuite, load_suites
+from loop_suites.verdict import Reports, judge, pair
+from suites.execution import CaseReport, Outcome
+
+SUITES = load_suites()
+
+
+def assert_conforms(suite: LoopSuite, *parts: str) -> None:
+    try:
+        comparison = compare(suite, parts)
+    except UnavailableError as missing:
+        pytest.skip(str(missing))
+    assert comparison.complaints == []
+    assert comparison.loops > 0
+
+
+def test_quick_part_of_the_suite_of_asyncio_passes() -> None:
+    suite = SUITES["asyncio"]
+    assert_conforms(suite, *suite.quick_parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_suite_passes(suite: LoopSuite) -> None:
+    assert_conforms(suite)
+
+
+# The judge itself, on made-up reports.
+
+EXCLUSIONS = [Exclusion("internals", "It looks inside.", "_selector", ("out.*",))]
+
+
+def reports(**outcomes: Outcome) -> Reports:
+    return {name: CaseReport(outcome, "what went wrong") for name, outcome in outcomes.items()}
+
+
+def test_a_test_that_is_worse_or_missing_is_complained_of() -> None:
+    default = reports(
+        a=Outcome.PASSED, b=Outcome.PASSED, c=Outcome.FAILED, d=Outcome.PASSED, e=Outcome.PASSED
+    )
+    carboy = reports(a=Outcome.PASSED, b=Outcome.FAILED, c=Outcome.ERROR, e=Outcome.SKIPPED)
+    verdict = judge(default, carboy, EXCLUSIONS)
+    assert (verdict.total, verdict.default_passed, verdict.carboy_passed) == (5, 4, 1)
+    assert [line.split(": ")[1] for line in verdict.complaints] == ["b", "d", "e"]
+
+
+def test_a_test_is_left_out_only_while_it_fails_for_the_reason_given() -> None:
+    default = {name: CaseReport(Outcome.PASSED) for name in ("out.a", "out.b", "out.c")}
+    carboy = {
+        "out.a": CaseReport(Outcome.ERROR, "", "AttributeError: no attribute '_selector'"),
+        "out.b": CaseReport(Outcome.ERROR, "something else"),
+        "out.c": CaseReport(Outcome.PASSED),
+    }
+    verdict = judge(default, carboy, EXCLUSIONS)
+    assert verdict.excluded == {"internals": 1}
+    assert [line.split(": ")[-1] for line in verdict.complaints] == ["out.b", "out.c"]
+
+
+def test_a_run_with_both_loops_is_split_by_the_parameter_of_its_tests() -> None:
+    run = {
+        "m::t[asyncio-1]": CaseReport(Outcome.PASSED),
+        "m::t[asyncio+uvloop-1]": CaseReport(Outcome.FAILED),
+        "m::t[asyncio+eager-1]": CaseReport(Outcome.PASSED),
+        "m::t": CaseReport(Outcome.PASSED),
+        "m::alone[asyncio]": CaseReport(Outcome.PASSED),
+    }
+    default, ours = pair(run, "asyncio", "asyncio+uvloop")
+    assert {name: report.outcome for name, report in default.items()} == {
+        "m::t[asyncio-1]": Outcome.PASSED
+    }
+    assert {name: report.outcome for name, report in ours.items()} == {
+        "m::t[asyncio-1]": Outcome.FAILED
+    }
