@@ -18,6 +18,7 @@ BUILD_TOOLS := $(VENV)/build-tools.stamp
 CHECK_TOOLS := $(VENV)/check-tools.stamp
 TEST_TOOLS := $(VENV)/test-tools.stamp
 DEMO_NEEDS := $(VENV)/demo-needs.stamp
+SMOKE_NEEDS := $(VENV)/smoke-needs.stamp
 RELEASE := $(VENV)/release-extension.stamp
 DEBUG := $(VENV)/debug-extension.stamp
 
@@ -44,7 +45,7 @@ unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 .DELETE_ON_ERROR:
 # The steps share one virtual environment; each uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help dev build check format test test-all upstream conformance demo bench bench-client clean
+.PHONY: help dev build check format test test-all upstream conformance smokes demo bench bench-client clean
 
 help: ## Show this list
 	@echo "make <verb>, from a clean clone, in any order:"
@@ -98,6 +99,13 @@ upstream: $(RELEASE) ## Run the test suites of Flask, of its neighbours and of H
 conformance: $(RELEASE) ## Run the test suites of asyncio, uvloop, AnyIO and aiohttp on the event loop
 	$(call say,Test suites for event loops)
 	@$(BIN)/python tests/conformance/run.py $(ARGS)
+
+# Debian's packages of the servers are installed if they are missing, as root.
+smokes: $(RELEASE) $(TEST_TOOLS) $(SMOKE_NEEDS) ## Run libraries, PostgreSQL and Redis on the event loop
+	$(call say,Libraries and databases on the event loop)
+	@PYTHONPATH=tests $(BIN)/python tests/smokes/install_servers.py
+	@SMOKES_REQUIRED=1 $(BIN)/python -m pytest tests/smokes $(ARGS)
+	@$(BIN)/python tests/conformance/run.py aiohttp
 
 demo: $(RELEASE) $(DEMO_NEEDS) ## Build, and show what carboy is for; ONCE=1 to check it and end
 	$(call say,The demo)
@@ -159,6 +167,11 @@ $(TEST_TOOLS): requirements/test.txt $(CREATED)
 
 $(DEMO_NEEDS): examples/demo/requirements.txt $(CREATED)
 	$(call say,Installing what the demo needs: $<)
+	@$(PIP_INSTALL) --requirement $<
+	@touch $@
+
+$(SMOKE_NEEDS): requirements/smokes.txt $(CREATED)
+	$(call say,Installing the libraries of $<)
 	@$(PIP_INSTALL) --requirement $<
 	@touch $@
 
