@@ -159,7 +159,8 @@ class Pyreqwest(GatheringCaller):
 
         with open(self.authority, "rb") as file:
             authority = file.read()
-        self.client = ClientBuilder().add_root_certificate_pem(authority).build()
+        builder = ClientBuilder().add_root_certificate_pem(authority)
+        self.client = builder.http2(self.http2).build()
 
     async def get(self, url: str) -> tuple[int, bytes]:
         response = await self.client.get(url).build().send()

@@ -78,7 +78,7 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compares HTTP clients.")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each row (3)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a measurement (1)")
+    parser.add_argument("--seconds", type=float, default=0.8, help="length of a measurement (0.8)")
     parser.add_argument("--quick", action="store_true", help="does it work? One round of 0.3 s")
     parser.add_argument("--only", metavar="TEXT", help="only the rows with this in their names")
     parser.add_argument("--peers", metavar="NAMES", help="only these clients, with semicolons")
@@ -98,7 +98,11 @@ def parse_options() -> argparse.Namespace:
 def run_directory(options: argparse.Namespace, date: str) -> Path:
     """Return a directory, which is among the kept runs only if the run is a whole one."""
     partial = (
-        options.only or options.peers or options.carboy or options.rounds < 3 or options.seconds < 1
+        options.only
+        or options.peers
+        or options.carboy
+        or options.rounds < 3
+        or options.seconds < 0.8
     )
     parent = client_environment.BUILD / "runs" if partial else HERE.parent / "runs"
     directory, number = parent / f"{date}-{machine.slug()}-client", 1
@@ -108,9 +112,18 @@ def run_directory(options: argparse.Namespace, date: str) -> Path:
     return directory
 
 
+#: With these, some of the clients would trust others than the authority of the test.
+AUTHORITIES_OF_THE_ENVIRONMENT = {
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+}
+
+
 def python_environment(options: argparse.Namespace) -> dict[str, str]:
+    """Return the environment of a client: without proxies and authorities of this machine."""
     environment = {
-        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
+        name: value
+        for name, value in os.environ.items()
+        if not name.lower().endswith("_proxy") and name not in AUTHORITIES_OF_THE_ENVIRONMENT
     }
     if options.carboy:
         environment["PYTHONPATH"] = str(options.carboy.resolve())

@@ -69,6 +69,7 @@ PEERS = (
         "threads",
         "requests",
         installed="requests",
+        speaks_http2=False,
     ),
     Peer("niquests, sync", "Niquests", "threads", "niquests", environment="niquests"),
 )
