@@ -8,17 +8,16 @@ come from CPython's base classes on top of them.
 from __future__ import annotations
 
 import asyncio
-import asyncio.sslproto
 import signal
+import ssl
 import threading
 from asyncio import SelectorEventLoop
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from carboy._carboy import NativeEventLoop
+from carboy._carboy import NativeEventLoop, TlsProtocol
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Coroutine
 
     from carboy._carboy import StreamTransport
@@ -86,16 +85,75 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
         server_side: bool = False,
         server_hostname: str | None = None,
-        **timeouts: float | None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
-        # asyncio's own TLS, on top of a native transport.
-        make_protocol: Any = asyncio.sslproto.SSLProtocol
-        tls = make_protocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        tls = TlsProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
+        # While the handshake has not begun there is one.
+        transport = tls._app_transport
+        assert transport is not None
         self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-        transport: asyncio.Transport = tls._app_transport
         return transport
+
+    async def start_tls(
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport | None:
+        """Upgrade a transport to TLS, and return the one that the protocol is to use.
+
+        Raises:
+            TypeError: If the context or the transport is not fit for it.
+        """
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        plain: Any = transport
+        waiter: asyncio.Future[None] = self.create_future()
+        tls = TlsProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        # Nothing may arrive before the handshake has begun.
+        plain.pause_reading()
+        plain.set_protocol(tls)
+        handles = (
+            self.call_soon(tls.connection_made, plain),
+            self.call_soon(plain.resume_reading),
+        )
+        try:
+            await waiter
+        except BaseException:
+            plain.close()
+            for handle in handles:
+                handle.cancel()
+            raise
+        return tls._app_transport
 
     def _restart_serving(self, protocol_factory: Any, sock: socket.socket, *rest: Any) -> None:
         # The server may have been closed while its listener waited for descriptors.

@@ -28,7 +28,9 @@ mod carboy_module {
         PlainResponse, ResponseData, Transport, Upload,
     };
     #[pymodule_export]
-    use super::event_loop::{Handle, NativeEventLoop, StreamTransport, TimerHandle};
+    use super::event_loop::{
+        Handle, NativeEventLoop, StreamTransport, TimerHandle, TlsProtocol, TlsTransport,
+    };
     #[pymodule_export]
     use super::flask::{AppContextBase, Exchange, RequestContextBase};
     #[pymodule_export]

@@ -71,6 +71,15 @@ imported! {
     sendfile_mode = "asyncio.constants" . "_SendfileMode";
     asyncio_server = "asyncio.base_events" . "Server";
     os_strerror = "os" . "strerror";
+    memory_bio = "ssl" . "MemoryBIO";
+    ssl_object = "ssl" . "SSLObject";
+    ssl_error = "ssl" . "SSLError";
+    ssl_want_read_error = "ssl" . "SSLWantReadError";
+    ssl_syscall_error = "ssl" . "SSLSyscallError";
+    ssl_certificate_error = "ssl" . "CertificateError";
+    default_tls_context = "asyncio.sslproto" . "_create_transport_context";
+    asyncio_constants = "asyncio" . "constants";
+    timeout_error = "builtins" . "TimeoutError";
     extract_stack = "asyncio.format_helpers" . "extract_stack";
     cancelled_error = "asyncio" . "CancelledError";
     is_awaitable = "inspect" . "isawaitable";

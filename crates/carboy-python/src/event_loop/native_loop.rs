@@ -14,7 +14,8 @@ use carboy_event_loop::{Driver, EventLoop, Interest, Queues, monotonic_seconds};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyWeakrefReference};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyTuple, PyWeakrefReference};
 
 use super::host::PythonHost;
 use super::watched_object::{WatchedObjects, open_descriptor_number};
@@ -27,6 +28,9 @@ use crate::{names, runtime};
 
 /// Room for one small read: as much as asyncio reads at once.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Room for what TLS reads at once, encrypted or decrypted: as much as asyncio's has.
+pub(super) const TLS_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The native half of the event loop.
 #[pyclass(
@@ -56,6 +60,8 @@ pub(crate) struct NativeEventLoop {
     watched_objects: WatchedObjects,
     /// Where small reads go before their length is known.
     read_buffer: Mutex<Vec<u8>>,
+    /// Where TLS reads, for all connections: a memoryview of a bytearray.
+    tls_buffer: PyOnceLock<Py<PyAny>>,
 }
 
 /// The queues of a loop, shared by the threads that are attached to the interpreter.
@@ -127,6 +133,17 @@ impl NativeEventLoop {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         read(buffer.spare_capacity_mut())
+    }
+
+    /// The buffer for TLS. Nothing stays in it: who fills it empties it before other code of
+    /// the loop's thread runs.
+    pub(super) fn tls_buffer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let buffer = self.tls_buffer.get_or_try_init(py, || {
+            let bytes = PyByteArray::new_with(py, TLS_BUFFER_BYTES, |_| Ok(()))?;
+            let view = names::memory_view(py)?.call1((bytes,))?;
+            Ok::<_, PyErr>(view.unbind())
+        })?;
+        Ok(buffer.bind(py).clone())
     }
 
     /// Notes that a transport uses a descriptor, so that `add_reader` can refuse it.
@@ -219,6 +236,7 @@ impl NativeEventLoop {
             transports: Mutex::new(HashMap::new()),
             watched_objects: WatchedObjects::default(),
             read_buffer: Mutex::new(Vec::with_capacity(READ_BUFFER_BYTES)),
+            tls_buffer: PyOnceLock::new(),
         })
     }
 

@@ -32,7 +32,7 @@ enum Outcome {
 }
 
 impl StreamTransport {
-    pub(super) fn write_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn write_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let outcome = if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             slf.get().check_writable("write")?;
             slf.get().write_now(bytes.as_bytes(), || {

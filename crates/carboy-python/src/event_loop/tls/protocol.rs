@@ -1,0 +1,502 @@
+//! What a TLS connection remembers, and the protocol that the transport below it calls.
+
+use std::collections::VecDeque;
+
+use carboy_event_loop::transport::FlowSignal;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::engine::Engine;
+use super::transport::TlsTransport;
+use super::watermarks::Watermarks;
+use crate::event_loop::NativeEventLoop;
+use crate::event_loop::flow_signal;
+use crate::event_loop::stream::StreamTransport;
+use crate::ffi::attached_cell::AttachedCell;
+use crate::names;
+
+/// The limits of what is buffered, in bytes, as `asyncio.constants` has them.
+const WRITE_HIGH_BYTES: i64 = 512 * 1024;
+const READ_HIGH_BYTES: i64 = 256 * 1024;
+
+/// Where the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Before the handshake, and after the end: nothing is encrypted.
+    Unwrapped,
+    Handshake,
+    /// Application data go both ways.
+    Wrapped,
+    /// It is being closed; what arrived is still read.
+    Flushing,
+    /// The two sides say goodbye.
+    Shutdown,
+}
+
+impl Phase {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unwrapped => "unwrapped",
+            Self::Handshake => "handshake",
+            Self::Wrapped => "wrapped",
+            Self::Flushing => "flushing",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Where the application's protocol is:
+/// *made*, data, then *eof* at the most once, then *lost*.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    ConnectionMade,
+    Eof,
+    ConnectionLost,
+}
+
+/// The transport below.
+pub(super) enum Lower {
+    Native(Py<StreamTransport>),
+    Other(Py<PyAny>),
+}
+
+impl Lower {
+    pub(super) fn object(&self) -> &Py<PyAny> {
+        match self {
+            Self::Native(transport) => transport.as_any(),
+            Self::Other(transport) => transport,
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Native(transport) => Self::Native(transport.clone_ref(py)),
+            Self::Other(transport) => Self::Other(transport.clone_ref(py)),
+        }
+    }
+}
+
+/// The part that changes.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "asyncio's own flags, which are independent of each other"
+)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) told: Told,
+    pub(super) protocol: Option<Py<PyAny>>,
+    pub(super) is_buffered: bool,
+    pub(super) transport: Option<Py<TlsTransport>>,
+    pub(super) lower: Option<Lower>,
+    pub(super) waiter: Option<Py<PyAny>>,
+    pub(super) handshake_timer: Option<Py<PyAny>>,
+    pub(super) shutdown_timer: Option<Py<PyAny>>,
+    pub(super) handshake_start_seconds: f64,
+    /// Data that the engine does not take yet, in plain text.
+    pub(super) backlog: VecDeque<Py<PyAny>>,
+    pub(super) backlog_bytes: usize,
+    pub(super) write_limits: Watermarks,
+    pub(super) read_limits: Watermarks,
+    /// Counts writes after the end.
+    pub(super) lost_count: usize,
+    pub(super) eof_received: bool,
+    /// The transport below has asked for a pause.
+    pub(super) lower_paused: bool,
+    /// The application has asked for a pause.
+    pub(super) reading_paused: bool,
+    pub(super) transport_closed: bool,
+}
+
+/// TLS on one connection; a protocol for the transport below.
+#[pyclass(frozen, weakref, module = "carboy._carboy")]
+pub(crate) struct TlsProtocol {
+    pub(super) event_loop: Py<NativeEventLoop>,
+    pub(super) engine: Engine,
+    pub(super) extra: Py<PyDict>,
+    pub(super) handshake_timeout_seconds: Py<PyAny>,
+    pub(super) shutdown_timeout_seconds: Py<PyAny>,
+    state: AttachedCell<State>,
+}
+
+impl TlsProtocol {
+    pub(super) fn state<R>(&self, py: Python<'_>, operation: impl FnOnce(&mut State) -> R) -> R {
+        self.state.with(py, operation)
+    }
+
+    pub(super) fn phase(&self, py: Python<'_>) -> Phase {
+        self.state(py, |state| state.phase)
+    }
+
+    pub(super) fn lower(&self, py: Python<'_>) -> Option<Lower> {
+        self.state(py, |state| {
+            state.lower.as_ref().map(|lower| lower.clone_ref(py))
+        })
+    }
+
+    pub(super) fn lower_object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let lower = self.lower(py)?;
+        Some(lower.object().bind(py).clone())
+    }
+
+    pub(super) fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.state(py, |state| {
+            let protocol = state.protocol.as_ref()?;
+            Some(protocol.bind(py).clone())
+        })
+    }
+
+    pub(super) fn app_transport(&self, py: Python<'_>) -> Option<Py<TlsTransport>> {
+        self.state(py, |state| {
+            let transport = state.transport.as_ref()?;
+            Some(transport.clone_ref(py))
+        })
+    }
+
+    /// Goes on to the next phase.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` where there is no such step, as in asyncio.
+    pub(super) fn set_phase(&self, py: Python<'_>, next: Phase) -> PyResult<()> {
+        self.state(py, |state| {
+            let is_allowed = matches!(
+                (state.phase, next),
+                (_, Phase::Unwrapped)
+                    | (Phase::Unwrapped, Phase::Handshake)
+                    | (Phase::Handshake, Phase::Wrapped)
+                    | (Phase::Wrapped, Phase::Flushing)
+                    | (Phase::Flushing, Phase::Shutdown)
+            );
+            if is_allowed {
+                state.phase = next;
+                Ok(())
+            } else {
+                Err(state.phase)
+            }
+        })
+        .map_err(|present| {
+            PyRuntimeError::new_err(format!("cannot switch state from {present:?} to {next:?}"))
+        })
+    }
+
+    pub(super) fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = protocol.py();
+        let is_buffered = protocol.is_instance(names::buffered_protocol(py)?)?;
+        let previous = self.state(py, |state| {
+            state.is_buffered = is_buffered;
+            state.protocol.replace(protocol.unbind())
+        });
+        drop(previous);
+        Ok(())
+    }
+
+    /// Ends the wait for the handshake.
+    pub(super) fn wake_waiter(
+        &self,
+        py: Python<'_>,
+        error: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let Some(waiter) = self.state(py, |state| state.waiter.take()) else {
+            return Ok(());
+        };
+        if waiter.call_method0(py, "cancelled")?.is_truthy(py)? {
+            return Ok(());
+        }
+        match error {
+            Some(error) => waiter.call_method1(py, "set_exception", (error,))?,
+            None => waiter.call_method1(py, "set_result", (py.None(),))?,
+        };
+        Ok(())
+    }
+
+    /// Tells the application's protocol to pause or to resume writing.
+    pub(super) fn signal(slf: &Bound<'_, Self>, signal: Option<FlowSignal>) -> PyResult<()> {
+        let Some(signal) = signal else {
+            return Ok(());
+        };
+        let this = slf.get();
+        let py = slf.py();
+        let Some(transport) = this.app_transport(py) else {
+            return Ok(());
+        };
+        let transport = transport.bind(py).as_any();
+        flow_signal::tell(&this.event_loop, transport, this.protocol(py), signal)
+    }
+
+    /// Writes a line of asyncio's debug log.
+    pub(super) fn log(slf: &Bound<'_, Self>, message: &str) -> PyResult<()> {
+        if slf.get().event_loop.get().is_debug() {
+            names::asyncio_logger(slf.py())?.call_method1("debug", (message, slf))?;
+        }
+        Ok(())
+    }
+
+    /// Reports an error that the connection does not survive, and ends it.
+    pub(super) fn fatal_error(
+        slf: &Bound<'_, Self>,
+        error: &Bound<'_, PyAny>,
+        message: &str,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let lower = this.lower_object(py);
+        if let Some(lower) = &lower {
+            lower.call_method1("_force_close", (error,))?;
+        }
+        if error.is_instance_of::<PyOSError>() {
+            if this.event_loop.get().is_debug() {
+                let keywords = PyDict::new(py);
+                keywords.set_item("exc_info", error)?;
+                let arguments = ("%r: %s", slf, message);
+                names::asyncio_logger(py)?.call_method("debug", arguments, Some(&keywords))?;
+            }
+        } else if !error.is_instance(names::cancelled_error(py)?)? {
+            let details = PyDict::new(py);
+            details.set_item("message", message)?;
+            details.set_item("exception", error)?;
+            details.set_item("transport", lower)?;
+            details.set_item("protocol", slf)?;
+            let event_loop = this.event_loop.bind(py);
+            event_loop.call_method1("call_exception_handler", (details,))?;
+        }
+        Ok(())
+    }
+}
+
+fn timeout<'py>(
+    given: Option<Bound<'py, PyAny>>,
+    name: &str,
+    default: &str,
+    py: Python<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let Some(given) = given else {
+        return names::asyncio_constants(py)?.getattr(default);
+    };
+    if given.le(0)? {
+        return Err(PyValueError::new_err(format!(
+            "{name} should be a positive number, got {given}"
+        )));
+    }
+    Ok(given)
+}
+
+#[pymethods]
+impl TlsProtocol {
+    #[new]
+    #[pyo3(signature = (
+        event_loop, protocol, sslcontext, waiter, server_side = false, server_hostname = None,
+        call_connection_made = true, ssl_handshake_timeout = None, ssl_shutdown_timeout = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
+    fn new<'py>(
+        event_loop: &Bound<'py, NativeEventLoop>,
+        protocol: Bound<'py, PyAny>,
+        sslcontext: Option<Bound<'py, PyAny>>,
+        waiter: Option<Py<PyAny>>,
+        server_side: bool,
+        server_hostname: Option<Bound<'py, PyAny>>,
+        call_connection_made: bool,
+        ssl_handshake_timeout: Option<Bound<'py, PyAny>>,
+        ssl_shutdown_timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Py<Self>> {
+        let py = event_loop.py();
+        let handshake_timeout = timeout(
+            ssl_handshake_timeout,
+            "ssl_handshake_timeout",
+            "SSL_HANDSHAKE_TIMEOUT",
+            py,
+        )?;
+        let shutdown_timeout = timeout(
+            ssl_shutdown_timeout,
+            "ssl_shutdown_timeout",
+            "SSL_SHUTDOWN_TIMEOUT",
+            py,
+        )?;
+        let context = match sslcontext {
+            Some(context) if context.is_truthy()? => context,
+            // A client may ask for the default settings.
+            _ => names::default_tls_context(py)?.call1((server_side, server_hostname.as_ref()))?,
+        };
+        let server_hostname = match server_hostname {
+            Some(name) if !server_side && name.is_truthy()? => Some(name),
+            _ => None,
+        };
+        let engine = Engine::new(&context, server_side, server_hostname.as_ref())?;
+        let extra = PyDict::new(py);
+        extra.set_item("sslcontext", &context)?;
+        let tls = Self {
+            event_loop: event_loop.clone().unbind(),
+            engine,
+            extra: extra.unbind(),
+            handshake_timeout_seconds: handshake_timeout.unbind(),
+            shutdown_timeout_seconds: shutdown_timeout.unbind(),
+            state: AttachedCell::new(State {
+                phase: Phase::Unwrapped,
+                told: if call_connection_made {
+                    Told::Nothing
+                } else {
+                    Told::ConnectionMade
+                },
+                protocol: None,
+                is_buffered: false,
+                transport: None,
+                lower: None,
+                waiter,
+                handshake_timer: None,
+                shutdown_timer: None,
+                handshake_start_seconds: 0.0,
+                backlog: VecDeque::new(),
+                backlog_bytes: 0,
+                write_limits: Watermarks::new(WRITE_HIGH_BYTES),
+                read_limits: Watermarks::new(READ_HIGH_BYTES),
+                lost_count: 0,
+                eof_received: false,
+                lower_paused: false,
+                reading_paused: false,
+                transport_closed: false,
+            }),
+        };
+        tls.set_protocol(protocol)?;
+        let tls = Py::new(py, tls)?;
+        let transport = Py::new(py, TlsTransport::new(tls.clone_ref(py)))?;
+        tls.get()
+            .state(py, |state| state.transport = Some(transport));
+        Ok(tls)
+    }
+
+    /// Says that this is an `asyncio.BufferedProtocol`.
+    #[getter]
+    #[expect(clippy::unused_self, reason = "an attribute of the instances")]
+    fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        names::buffered_protocol(py).cloned()
+    }
+
+    /// The application's transport, until the connection is lost.
+    #[getter]
+    fn _app_transport(&self, py: Python<'_>) -> Option<Py<TlsTransport>> {
+        self.app_transport(py)
+    }
+
+    /// The transport below, while there is a connection.
+    #[getter]
+    fn _transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.lower_object(py)
+    }
+
+    // What the transport below calls.
+
+    fn connection_made(slf: &Bound<'_, Self>, transport: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let lower = match transport.cast_into_exact::<StreamTransport>() {
+            Ok(native) => Lower::Native(native.unbind()),
+            Err(error) => Lower::Other(error.into_inner().unbind()),
+        };
+        let previous = slf.get().state(py, |state| state.lower.replace(lower));
+        drop(previous);
+        Self::start_handshake(slf)
+    }
+
+    fn connection_lost(slf: &Bound<'_, Self>, exc: Bound<'_, PyAny>) -> PyResult<()> {
+        Self::lose_connection(slf, exc)
+    }
+
+    /// The loop's buffer: what is read into it is taken out by `buffer_updated`.
+    fn get_buffer<'py>(slf: &Bound<'py, Self>, _sizehint: isize) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().event_loop.get().tls_buffer(slf.py())
+    }
+
+    fn buffer_updated(slf: &Bound<'_, Self>, nbytes: usize) -> PyResult<()> {
+        Self::receive(slf, nbytes)
+    }
+
+    fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::receive_eof(slf)
+    }
+
+    fn pause_writing(&self, py: Python<'_>) {
+        self.state(py, |state| state.lower_paused = true);
+    }
+
+    fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        slf.get().state(py, |state| state.lower_paused = false);
+        Self::process_outgoing(slf)
+    }
+
+    // What timers and the loop call.
+
+    fn _check_handshake_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::check_handshake_timeout(slf)
+    }
+
+    fn _check_shutdown_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::check_shutdown_timeout(slf)
+    }
+
+    fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::go_on(slf)
+    }
+
+    fn _do_read(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::do_read(slf)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.extra)?;
+        self.engine.traverse(&visit)?;
+        let mut result = Ok(());
+        self.state.visit(&visit, |state| {
+            result = state.traverse(&visit);
+        });
+        result
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| {
+            let references = self.state(py, State::take_references);
+            drop(references);
+        });
+    }
+}
+
+/// What a state held.
+type References = (
+    Option<Py<PyAny>>,
+    Option<Py<TlsTransport>>,
+    Option<Lower>,
+    Option<Py<PyAny>>,
+    [Option<Py<PyAny>>; 2],
+    VecDeque<Py<PyAny>>,
+);
+
+impl State {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.protocol)?;
+        visit.call(&self.transport)?;
+        visit.call(&self.waiter)?;
+        visit.call(&self.handshake_timer)?;
+        visit.call(&self.shutdown_timer)?;
+        if let Some(lower) = &self.lower {
+            visit.call(lower.object())?;
+        }
+        for data in &self.backlog {
+            visit.call(data)?;
+        }
+        Ok(())
+    }
+
+    fn take_references(&mut self) -> References {
+        (
+            self.protocol.take(),
+            self.transport.take(),
+            self.lower.take(),
+            self.waiter.take(),
+            [self.handshake_timer.take(), self.shutdown_timer.take()],
+            std::mem::take(&mut self.backlog),
+        )
+    }
+}

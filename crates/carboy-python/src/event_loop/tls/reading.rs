@@ -1,0 +1,205 @@
+//! From the transport below to the application, decrypted.
+
+use carboy_event_loop::transport::FlowSignal;
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PySlice, PyTuple};
+
+use super::engine::Answer;
+use super::protocol::{Phase, TlsProtocol};
+use crate::event_loop::NativeEventLoop;
+use crate::event_loop::native_loop::TLS_BUFFER_BYTES;
+use crate::ffi::buffer;
+use crate::names;
+
+/// What one look at the engine has brought.
+struct Decrypted {
+    bytes: usize,
+    /// The peer has said goodbye.
+    is_end: bool,
+}
+
+impl TlsProtocol {
+    /// The loop's buffer holds so many bytes of the peer.
+    pub(super) fn receive(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let data = part(&this.event_loop.get().tls_buffer(py)?, 0, count)?;
+        this.engine.feed(&data)?;
+        drop(data);
+        match this.phase(py) {
+            Phase::Unwrapped => Ok(()),
+            Phase::Handshake => Self::do_handshake(slf),
+            Phase::Wrapped => Self::do_read(slf),
+            Phase::Flushing => Self::do_flush(slf),
+            Phase::Shutdown => Self::do_shutdown(slf),
+        }
+    }
+
+    /// Gives the application what can be decrypted.
+    pub(super) fn do_read(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if !matches!(slf.get().phase(py), Phase::Wrapped | Phase::Flushing) {
+            return Ok(());
+        }
+        match Self::read_and_answer(slf) {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let error = error.into_value(py);
+                Self::fatal_error(slf, error.bind(py), "Fatal error on SSL protocol")
+            }
+            result => result,
+        }
+    }
+
+    fn read_and_answer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (is_paused, is_buffered) =
+            this.state(py, |state| (state.reading_paused, state.is_buffered));
+        if !is_paused {
+            let is_end = if is_buffered {
+                Self::read_into_protocol(slf)?
+            } else {
+                Self::read_for_protocol(slf)?
+            };
+            if is_end {
+                Self::call_eof_received(slf)?;
+                Self::start_shutdown(slf)?;
+            }
+            if this.state(py, |state| state.backlog.is_empty()) {
+                Self::process_outgoing(slf)?;
+            } else {
+                Self::do_write(slf)?;
+            }
+        }
+        Self::control_reading(slf)
+    }
+
+    /// Decrypts into a buffer, as much as there is and as it has room for.
+    fn decrypt(&self, room: &Bound<'_, PyAny>, room_bytes: usize) -> PyResult<Decrypted> {
+        let py = room.py();
+        let mut bytes = 0;
+        while bytes < room_bytes {
+            let rest = part(room, bytes, room_bytes)?;
+            let rest_bytes = room_bytes - bytes;
+            match self.engine.read(rest_bytes, &rest)? {
+                Answer::Done(0) => {
+                    let is_end = true;
+                    return Ok(Decrypted { bytes, is_end });
+                }
+                Answer::Done(count) => {
+                    bytes += count;
+                    // A record is taken whole where there is room, so nothing is left then.
+                    // To ask once more would cost an exception.
+                    if count < rest_bytes && self.engine.incoming_bytes(py)? == 0 {
+                        break;
+                    }
+                }
+                Answer::Again => break,
+            }
+        }
+        let is_end = false;
+        Ok(Decrypted { bytes, is_end })
+    }
+
+    /// Calls `data_received`, once, with all there is. Says whether the stream has ended.
+    fn read_for_protocol(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        let room = this.event_loop.get().tls_buffer(py)?;
+        // What does not fit the loop's buffer at once is collected.
+        let chunks = PyList::empty(py);
+        let (last, is_end) = loop {
+            let Decrypted { bytes, is_end } = this.decrypt(&room, TLS_BUFFER_BYTES)?;
+            let data = buffer::with_bytes(&room, |plain| PyBytes::new(py, &plain[..bytes]))?;
+            if is_end || bytes < TLS_BUFFER_BYTES {
+                break (data, is_end);
+            }
+            chunks.append(data)?;
+        };
+        let data = if chunks.is_empty() {
+            last.into_any()
+        } else {
+            chunks.append(last)?;
+            PyBytes::new(py, b"").call_method1("join", (chunks,))?
+        };
+        if !data.is_empty()?
+            && let Some(protocol) = this.protocol(py)
+        {
+            protocol.call_method1(intern!(py, "data_received"), (data,))?;
+        }
+        Ok(is_end)
+    }
+
+    /// Fills the buffer of an `asyncio.BufferedProtocol`. Says whether the stream has ended.
+    fn read_into_protocol(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(protocol) = this.protocol(py) else {
+            return Ok(false);
+        };
+        let waiting_bytes = this.engine.incoming_bytes(py)?;
+        let room = protocol.call_method1(intern!(py, "get_buffer"), (waiting_bytes,))?;
+        let room = names::memory_view(py)?.call1((room,))?;
+        let room_bytes = room.len()?;
+        let Decrypted { bytes, is_end } = this.decrypt(&room, room_bytes)?;
+        if bytes > 0 {
+            if bytes == room_bytes {
+                let read = slf.getattr(intern!(py, "_do_read"))?;
+                let event_loop = this.event_loop.bind(py);
+                NativeEventLoop::schedule(event_loop, read, PyTuple::empty(py), None)?;
+            }
+            protocol.call_method1(intern!(py, "buffer_updated"), (bytes,))?;
+        }
+        Ok(is_end)
+    }
+
+    /// Pauses or resumes the transport below, by what waits to be decrypted.
+    pub(super) fn control_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let waiting_bytes = this.engine.incoming_bytes(py)?;
+        let Some(signal) = this.state(py, |state| state.read_limits.update(waiting_bytes)) else {
+            return Ok(());
+        };
+        if let Some(lower) = this.lower_object(py) {
+            let method = match signal {
+                FlowSignal::Pause => intern!(py, "pause_reading"),
+                FlowSignal::Resume => intern!(py, "resume_reading"),
+            };
+            lower.call_method0(method)?;
+        }
+        Ok(())
+    }
+
+    /// The application takes data again, from the next turn on.
+    pub(super) fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let was_paused = this.state(py, |state| std::mem::take(&mut state.reading_paused));
+        if !was_paused {
+            return Ok(());
+        }
+        let resume = slf.getattr(intern!(py, "_resume"))?;
+        let event_loop = this.event_loop.bind(py);
+        NativeEventLoop::schedule(event_loop, resume, PyTuple::empty(py), None)
+    }
+
+    pub(super) fn go_on(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match slf.get().phase(slf.py()) {
+            Phase::Unwrapped | Phase::Handshake => Ok(()),
+            Phase::Wrapped => Self::do_read(slf),
+            Phase::Flushing => Self::do_flush(slf),
+            Phase::Shutdown => Self::do_shutdown(slf),
+        }
+    }
+}
+
+/// A part of a memoryview, which refers to the same bytes.
+fn part<'py>(view: &Bound<'py, PyAny>, from: usize, to: usize) -> PyResult<Bound<'py, PyAny>> {
+    // No buffer is longer than these can say.
+    let bound = |index: usize| isize::try_from(index).unwrap_or(isize::MAX);
+    let slice = PySlice::new(view.py(), bound(from), bound(to), 1);
+    view.get_item(slice)
+}
