@@ -1,7 +1,7 @@
 # The native half of carboy, built from crates/carboy-python. `make check` compares the two.
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextvars import Context
 from socket import socket
 from ssl import SSLContext
@@ -128,6 +128,15 @@ class NativeEventLoop:
         *args: *_Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle: ...
+    def create_future(self) -> asyncio.Future[Any]: ...
+    def create_task(
+        self,
+        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[_T]: ...
+    def get_debug(self) -> bool: ...
     def _add_reader(
         self, fd: FileDescriptorLike, callback: Callable[[*_Ts], object], *args: *_Ts
     ) -> asyncio.Handle: ...

@@ -173,6 +173,27 @@ def test_circles_through_handles_are_collected(loop: carboy.EventLoop, is_run: b
         assert [reference() for reference in references] == [None] * 100
 
 
+@pytest.mark.filterwarnings("ignore:unclosed event loop")
+@pytest.mark.filterwarnings("ignore:unclosed <socket")
+def test_circles_through_handles_that_a_run_has_left_are_collected() -> None:
+    def run() -> list[weakref.ref[Any]]:
+        loop = carboy.new_event_loop()
+        node = Node()
+
+        def leave() -> None:
+            node.handle = loop.call_soon(node.method)
+            loop.stop()
+
+        loop.call_soon(leave)
+        loop.run_forever()
+        return [weakref.ref(loop), weakref.ref(node), weakref.ref(node.handle)]
+
+    references = run()
+    gc.collect()
+
+    assert [reference() for reference in references] == [None] * 3
+
+
 class SchedulesWhenFreed:
     def __init__(self, loop: carboy.EventLoop, seen: list[str]) -> None:
         self.loop, self.seen = loop, seen

@@ -17,6 +17,9 @@ macro_rules! imported {
 imported! {
     /// `asyncio.Task`, the C class.
     task = "asyncio" . "Task";
+    asyncio_tasks = "asyncio" . "tasks";
+    asyncio_futures = "asyncio" . "futures";
+    base_event_loop = "asyncio" . "BaseEventLoop";
     asyncio_logger = "asyncio.log" . "logger";
     /// The module, whose own name for the logger may be replaced.
     base_events = "asyncio" . "base_events";

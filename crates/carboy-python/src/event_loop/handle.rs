@@ -12,7 +12,7 @@ use super::call::Call;
 use super::system_error::ends_the_loop;
 use super::watched::Watched;
 use crate::ffi::attached_cell::AttachedCell;
-use crate::ffi::free_list::{FreeList, Recycled};
+use crate::ffi::free_list::{self, FreeList, Recycled};
 use crate::ffi::{context, thread_state};
 use crate::names;
 
@@ -356,10 +356,29 @@ impl QueuedHandle {
 
     /// Drops it, on a thread that is known to be attached.
     pub(crate) fn release(self, py: Python<'_>) {
+        self.leave_to_collector(py);
         match self {
             Self::Soon(handle) => handle.drop_ref(py),
             Self::Timer(handle) => handle.drop_ref(py),
             Self::Ready(watched, _) => watched.release(py),
+        }
+    }
+
+    /// Lets the garbage collector know the handle, if there are others who refer to it.
+    ///
+    /// While a loop runs it holds its handles, and nothing that is reached from it can be
+    /// collected. So a handle is made known when the loop lets go of it, and when it ends
+    /// its run, which spares the collector most of them.
+    pub(crate) fn leave_to_collector(&self, py: Python<'_>) {
+        if let Self::Soon(handle) = self {
+            free_list::track_shared(handle.bind(py));
+        }
+    }
+
+    /// Lets the garbage collector know the handle.
+    pub(crate) fn make_known(&self, py: Python<'_>) {
+        if let Self::Soon(handle) = self {
+            free_list::track(handle.bind(py));
         }
     }
 

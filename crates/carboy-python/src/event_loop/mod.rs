@@ -1,6 +1,7 @@
 //! asyncio's event loop on `carboy-event-loop`: the native half of `carboy.EventLoop`.
 
 mod call;
+mod factories;
 mod flow_signal;
 mod handle;
 mod host;

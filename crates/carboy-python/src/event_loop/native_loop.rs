@@ -323,7 +323,7 @@ impl NativeEventLoop {
         let failure = Rc::new(RefCell::new(None));
         let host = PythonHost::new(slf.clone().unbind(), Rc::clone(&failure));
         let queues = Arc::clone(&this.queues);
-        let _running = RunningGuard::new(this);
+        let _running = RunningGuard::new(slf);
         let _turning = TurningGuard::new(slf);
         {
             let _driving = thread_state::DrivingGuard::new(py);
@@ -403,18 +403,23 @@ impl Drop for TurningGuard {
 }
 
 /// Marks a loop as running, however the run ends.
-struct RunningGuard<'a>(&'a NativeEventLoop);
+struct RunningGuard<'a, 'py>(&'a Bound<'py, NativeEventLoop>);
 
-impl<'a> RunningGuard<'a> {
-    fn new(event_loop: &'a NativeEventLoop) -> Self {
-        event_loop.running.store(true, Ordering::Release);
+impl<'a, 'py> RunningGuard<'a, 'py> {
+    fn new(event_loop: &'a Bound<'py, NativeEventLoop>) -> Self {
+        event_loop.get().running.store(true, Ordering::Release);
         Self(event_loop)
     }
 }
 
-impl Drop for RunningGuard<'_> {
+impl Drop for RunningGuard<'_, '_> {
     fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
-        self.0.stop_requested.store(false, Ordering::Release);
+        let (event_loop, py) = (self.0.get(), self.0.py());
+        event_loop.running.store(false, Ordering::Release);
+        event_loop.stop_requested.store(false, Ordering::Release);
+        // From now on the loop may be collected with what it holds.
+        event_loop.queues.guard().with(py, |queues| {
+            queues.for_each(|handle| handle.make_known(py));
+        });
     }
 }

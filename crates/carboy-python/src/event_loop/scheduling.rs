@@ -9,11 +9,12 @@ use pyo3::types::{PyContext, PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
 use super::call::Call;
+use super::factories::CreateTask;
 use super::handle::HandleState;
 use super::{Handle, NativeEventLoop, QueuedHandle, TimerHandle};
 use crate::ffi::context;
 use crate::ffi::fast_method::{self, Arguments, FastMethod};
-use crate::ffi::free_list::{self, new_object};
+use crate::ffi::free_list::{self, new_object, new_untracked_object};
 use crate::names;
 
 /// Completes the classes of the loop and its handles, when the module is made.
@@ -23,7 +24,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     fast_method::add::<CallSoon>(py)?;
     fast_method::add::<CallSoonThreadsafe>(py)?;
     fast_method::add::<CallLater>(py)?;
-    fast_method::add::<CallAt>(py)
+    fast_method::add::<CallAt>(py)?;
+    fast_method::add::<CreateTask>(py)
 }
 
 struct CallSoon;
@@ -262,7 +264,12 @@ fn queue<'py>(
     state: HandleState,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    let handle = new_object(py, Handle { state })?;
+    // See `QueuedHandle::leave_to_collector`.
+    let handle = if event_loop.get().is_turning() {
+        new_untracked_object(py, Handle { state })?
+    } else {
+        new_object(py, Handle { state })?
+    };
     let queued = QueuedHandle::Soon(handle.clone().unbind());
     event_loop.get().queues().call_soon(py, queued);
     Ok(handle.into_any())

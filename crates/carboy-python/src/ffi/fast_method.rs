@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::{ptr, slice};
+use std::{iter, ptr, slice};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -48,6 +48,20 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self.named.get(position).copied()
     }
 
+    /// Passes the call on to a function that takes the receiver first.
+    pub(crate) fn pass_on(
+        &self,
+        function: &Bound<'py, PyAny>,
+        receiver: Borrowed<'_, 'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let values = iter::once(&receiver)
+            .chain(self.positional)
+            .chain(self.named)
+            .copied()
+            .collect::<Vec<_>>();
+        call(function, &values, self.names)
+    }
+
     /// How many keyword arguments there are.
     pub(crate) fn named_count(&self) -> usize {
         self.named.len()
@@ -63,6 +77,24 @@ impl<'a, 'py> Arguments<'a, 'py> {
             Some(name) => format!("{method}() got an unexpected keyword argument '{}'", *name),
             None => format!("{method}() got multiple values for an argument"),
         })
+    }
+}
+
+/// Calls a function with the values of its arguments: those by position, and at the end
+/// those whose names are given.
+pub(crate) fn call<'py>(
+    function: &Bound<'py, PyAny>,
+    values: &[Borrowed<'_, 'py, PyAny>],
+    names: Option<Borrowed<'_, 'py, PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let count = values.len() - names.map_or(0, |names| names.len());
+    let names = names.map_or(ptr::null_mut(), |names| names.as_ptr());
+    // SAFETY: A Borrowed is a pointer to a live object; there are as many as the count and
+    // the tuple of names say. A new reference comes back, or null with an exception set.
+    unsafe {
+        let result =
+            ffi::PyObject_Vectorcall(function.as_ptr(), values.as_ptr().cast(), count, names);
+        Bound::from_owned_ptr_or_err(function.py(), result)
     }
 }
 

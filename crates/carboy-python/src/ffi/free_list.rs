@@ -71,23 +71,55 @@ pub(crate) fn install<T: Recycled>(py: Python<'_>) {
     }
 }
 
-/// Makes an object, as `Bound::new`.
+/// Makes an object, as `Bound::new`, that the garbage collector knows.
 pub(crate) fn new_object<T: Recycled>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>> {
+    let object = new_untracked_object(py, value)?;
+    track(&object);
+    Ok(object)
+}
+
+/// Lets the garbage collector know an object.
+pub(crate) fn track<T: Recycled>(object: &Bound<'_, T>) {
+    // SAFETY: The object is live and whole, its class has the collector's support, and it is
+    // not made known twice.
+    unsafe {
+        if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
+            ffi::PyObject_GC_Track(object.as_ptr().cast());
+        }
+    }
+}
+
+/// Lets the garbage collector know an object, if there is another reference to it.
+pub(crate) fn track_shared<T: Recycled>(object: &Bound<'_, T>) {
+    // SAFETY: The object is live.
+    if unsafe { ffi::Py_REFCNT(object.as_ptr()) } > 1 {
+        track(object);
+    }
+}
+
+/// Makes an object that the garbage collector does not look at before it is tracked: for a
+/// short life in a place from where it could not be collected anyway. Each look costs more
+/// than the object.
+pub(crate) fn new_untracked_object<T: Recycled>(
+    py: Python<'_>,
+    value: T,
+) -> PyResult<Bound<'_, T>> {
     let list = T::free_list();
     let Some(Memory(object)) = list.objects.with(py, Vec::pop) else {
         let object = Bound::new(py, value)?;
         let offset = ptr::from_ref(object.get()).addr() - object.as_ptr().addr();
         list.value_offset_bytes.store(offset, Ordering::Relaxed);
+        // SAFETY: The object is live; it was made known when its memory was allocated.
+        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
         return Ok(object);
     };
     let offset = list.value_offset_bytes.load(Ordering::Relaxed);
     // SAFETY: The memory is that of an object of this class that was freed: its value was
-    // moved out, and its list of weak references is empty. Its header is made anew, and the
-    // collector learns of it when it is whole.
+    // moved out, and its list of weak references is empty. Its header is made anew; to the
+    // collector it is unknown.
     unsafe {
         ffi::PyObject_Init(object, T::type_object_raw(py));
         object.byte_add(offset).cast::<T>().write(value);
-        ffi::PyObject_GC_Track(object.cast());
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }
 }
