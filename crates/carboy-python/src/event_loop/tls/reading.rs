@@ -76,12 +76,16 @@ impl TlsProtocol {
         Self::control_reading(slf)
     }
 
-    /// Decrypts into a buffer, as much as there is and as it has room for.
+    /// Decrypts into a memoryview of so many bytes, as much as there is and as it has room for.
     fn decrypt(&self, room: &Bound<'_, PyAny>, room_bytes: usize) -> PyResult<Decrypted> {
         let py = room.py();
         let mut bytes = 0;
         while bytes < room_bytes {
-            let rest = part(room, bytes, room_bytes)?;
+            let rest = if bytes == 0 {
+                room.clone()
+            } else {
+                part(room, bytes, room_bytes)?
+            };
             let rest_bytes = room_bytes - bytes;
             match self.engine.read(rest_bytes, &rest)? {
                 Answer::Done(0) => {
