@@ -174,7 +174,6 @@ class NativeEventLoop:
     def _forget_transport(self, number: int) -> None: ...
     def _remember_transport(self, number: int, transport: StreamTransport) -> None: ...
 
-# The class says of itself that it is a `BufferedProtocol`, by its `__class__`.
 @final
 class TlsProtocol(asyncio.BufferedProtocol):
     def __new__(
