@@ -38,6 +38,7 @@ __all__ = [
     "InputStream",
     "NativeEventLoop",
     "NativeServer",
+    "OriginalParts",
     "PlainResponse",
     "Promise",
     "PromiseAwaiter",
@@ -57,7 +58,9 @@ __all__ = [
     "add_home_loop",
     "await_on_loop",
     "awaits",
+    "forget_blocking_thread",
     "holds_promises",
+    "names_a_proxy",
     "raise_descriptor_limit",
     "remove_home_loop",
 ]
@@ -603,6 +606,14 @@ class ResponseData:
 class ContentStream:
     def next(self) -> Promise[bytes | None]: ...
     def close(self) -> None: ...
+
+@final
+class OriginalParts:
+    def __new__(cls, parts: list[tuple[Any, str, Any]]) -> Self: ...
+    def are_in_place(self) -> bool: ...
+
+def names_a_proxy(environment: dict[bytes, bytes]) -> bool: ...
+def forget_blocking_thread() -> None: ...
 
 @final
 class PlainResponse:

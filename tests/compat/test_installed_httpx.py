@@ -182,7 +182,7 @@ def test_async_streams_and_uploads(
 
     async def failing() -> AsyncIterator[bytes]:
         yield b"one"
-        raise LookupError("no more")
+        raise ValueError("no more")
 
     async def main() -> None:
         async with library.AsyncClient(trust_env=False) as client:
@@ -192,7 +192,7 @@ def test_async_streams_and_uploads(
                     size += len(piece)
             assert size == 3_000_000
             await client.post(upstream.url, content=pieces())
-            with pytest.raises(LookupError, match="no more"):
+            with pytest.raises(ValueError, match="no more"):
                 await client.post(upstream.url, content=failing())
             with pytest.raises(library.ConnectError):
                 await client.get("http://127.0.0.1:1/")

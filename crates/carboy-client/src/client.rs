@@ -379,16 +379,21 @@ impl Shared {
         permit: Permit,
         stopwatch: &Stopwatch,
     ) -> Result<Lease, Error> {
+        let began = Instant::now();
         let connecting = self.connect(target, permit, stopwatch);
         let Some(timeout) = timeout else {
             return connecting.await;
         };
-        let connected = tokio::time::timeout(timeout, connecting).await;
-        connected.map_err(|_| {
-            let (seconds, authority) = (timeout.as_secs_f64(), target.authority());
-            let message = format!("no connection to {authority} within {seconds} s");
-            Error::new(ErrorKind::ConnectTimeout, message)
-        })?
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(Ok(lease)) => Ok(lease),
+            // What fails late is late, also where the timer is too coarse to say so.
+            Ok(Err(error)) if began.elapsed() < timeout => Err(error),
+            Ok(Err(_)) | Err(_) => {
+                let (seconds, authority) = (timeout.as_secs_f64(), target.authority());
+                let message = format!("no connection to {authority} within {seconds} s");
+                Err(Error::new(ErrorKind::ConnectTimeout, message))
+            }
+        }
     }
 
     async fn connect(

@@ -25,7 +25,8 @@ mod carboy_module {
     #[pymodule_export]
     use super::client::{
         CallTemplate, ContentStream, CookieJar, EventStream, HttpAuthentication, HttpClient,
-        PlainResponse, ResponseData, Transport, Upload,
+        OriginalParts, PlainResponse, ResponseData, Transport, Upload, forget_blocking_thread,
+        names_a_proxy,
     };
     #[pymodule_export]
     use super::event_loop::{

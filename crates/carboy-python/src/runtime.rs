@@ -18,9 +18,16 @@ pub(crate) fn new_local_runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
+/// A runtime for a thread that never holds the GIL.
+pub(crate) fn new_runtime_without_python() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+}
+
 /// Runs a future beside the event loop, on the same thread. It ends with `run_forever`.
 ///
-/// Must be called while the loop runs, on its thread.
+/// Must be called while the loop runs, on its thread; or on one with a runtime without Python.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(future);
 }

@@ -4,3 +4,10 @@
 transports in the modules ``requests``, ``httpx`` and ``httpx2`` of this package put it below one
 session or client.
 """
+
+import os
+
+from carboy._carboy import forget_blocking_thread
+
+# Of a thread, a fork leaves nothing: the next blocking call starts another.
+os.register_at_fork(after_in_child=forget_blocking_thread)

@@ -27,8 +27,9 @@ from carboy.compat.httpcore_message import (
 from carboy.compat.httpcore_settings import proxy_of, trust_of_contexts
 from carboy.compat.patching import Patches, demand_original
 from carboy.compat.trust import Trust, certificate_error
-from carboy.compat.upload import AsyncPump, Pump
+from carboy.compat.upload import AsyncPump, Pump, SourceError
 from carboy.http import exceptions
+from carboy.scope import DeadlineExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,6 +153,8 @@ class Library:
                     promise = link.transport.send_soon(*call)
                     pump.run(promise)
                     response = link.transport.wait(promise)
+            except SourceError as failed:
+                raise failed.error from None
             except (exceptions.ConnectError, exceptions.ConnectTimeout) as error:
                 unsent = None if pump is None else pump.unsent()
                 if isinstance(error, exceptions.TLSError):
@@ -161,6 +164,8 @@ class Library:
                 continue
             except exceptions.HTTPError as error:
                 raise self.translated(error) from error
+            except DeadlineExceeded as error:
+                raise self.package.ReadTimeout(str(error)) from error
             except ValueError as error:
                 # httpcore says what is wrong with it.
                 if pump is not None:
@@ -199,6 +204,8 @@ class Library:
                         promise.cancel()
                         raise
                 response = await promise
+            except SourceError as failed:
+                raise failed.error from None
             except (exceptions.ConnectError, exceptions.ConnectTimeout) as error:
                 unsent = None if pump is None else pump.unsent()
                 if isinstance(error, exceptions.TLSError):
@@ -208,6 +215,8 @@ class Library:
                 continue
             except exceptions.HTTPError as error:
                 raise self.translated(error) from error
+            except DeadlineExceeded as error:
+                raise self.package.ReadTimeout(str(error)) from error
             except ValueError as error:
                 if pump is not None:
                     request.stream = pump.unsent()
@@ -258,9 +267,6 @@ class Library:
         extensions = request.extensions
         if "trace" in extensions or "sni_hostname" in extensions:
             return None
-        for name, _ in request.headers:
-            if name.lower() == b"upgrade":
-                return None
         return link  # type: ignore[no-any-return]
 
     def _trusts(self, pool: Any) -> bool:

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 _MOST_QUEUED = 8
 
 
+class SourceError(BaseException):
+    """The content could not be had: what its iterator has raised.
+
+    Not an ``Exception``, so that nobody takes it for an error of the call.
+
+    Attributes:
+        error: That.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Pump:
     """Puts pieces into an upload at the pace of the server.
 
@@ -33,7 +47,7 @@ class Pump:
         """Put everything in, or as much as the server wants.
 
         Raises:
-            Exception: What the iterator raises; the request is broken off.
+            SourceError: If the iterator raises something; the request is broken off.
         """
         try:
             for piece in self._pieces:
@@ -43,7 +57,7 @@ class Pump:
         except BaseException as error:
             self.upload.fail(repr(error))
             promise.cancel()
-            raise
+            raise SourceError(error) from error
         self.upload.finish()
 
     def _keep(self, piece: bytes) -> None:
@@ -71,7 +85,7 @@ class AsyncPump:
         """Put everything in, or as much as the server wants.
 
         Raises:
-            Exception: What the iterator raises; the request is broken off.
+            SourceError: If the iterator raises something; the request is broken off.
         """
         try:
             async for piece in self._pieces:
@@ -81,6 +95,9 @@ class AsyncPump:
                         self._taken = None
                 if piece and not await self.upload.send_soon(piece):
                     return
+        except Exception as error:
+            self.upload.fail_soon(repr(error))
+            raise SourceError(error) from error
         except BaseException as error:
             self.upload.fail_soon(repr(error))
             raise

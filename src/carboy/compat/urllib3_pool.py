@@ -13,7 +13,7 @@ import http.client
 import os
 import socket
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import urllib3._version
@@ -32,14 +32,12 @@ from urllib3.util import Timeout
 from carboy._carboy import HttpClient, PlainResponse, Transport
 from carboy.compat import pristine
 from carboy.compat.trust import Trust, certificate_error
-from carboy.compat.upload import Pump
+from carboy.compat.upload import Pump, SourceError
 from carboy.compat.urllib3_errors import translated
 from carboy.compat.urllib3_message import message, split_url
 from carboy.compat.urllib3_response import ContentFile, Response, header_dict
 from carboy.http import exceptions
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from carboy.scope import DeadlineExceeded
 
 is_pristine = pristine.watch(
     [
@@ -130,20 +128,16 @@ class Link:
             transport.close()
 
 
-def view_of(pool: Any, headers: Mapping[str, Any] | None = None) -> Any:
+def view_of(pool: Any) -> Any:
     """Return the pool's view that goes through carboy, or the pool itself if that can't be.
 
     Args:
         pool: What urllib3 has made for the request.
-        headers: Those of the request.
     """
     link = pool.__dict__.get(_ATTRIBUTE)
     if link is None:
         link = pool.__dict__[_ATTRIBUTE] = _make_link(pool)
     if link is False or link.is_refused or not is_pristine():
-        return pool
-    if headers is not None and "upgrade" in headers:
-        # Who asks for another protocol wants the socket itself.
         return pool
     view_class = _View if pool.scheme == "http" else _TLSView
     view = object.__new__(view_class)
@@ -308,6 +302,10 @@ class _Exchange:
         pump = None if content is None or isinstance(content, bytes) else Pump(*content)
         try:
             transport = link.transport(pool)
+        except (OSError, ValueError) as error:
+            # urllib3 can read the certificates, or says why not.
+            raise _UseUrllib3(None if pump is None else pump.unsent()) from error
+        try:
             arguments: tuple[Any, ...] = (
                 method,
                 origin,
@@ -323,6 +321,8 @@ class _Exchange:
                 promise = transport.send_soon(*arguments)
                 pump.run(promise)
                 response = transport.wait(promise)
+        except SourceError as failed:
+            raise failed.error from None
         except exceptions.TLSError as error:
             if (verdict := certificate_error(str(error))) is not None:
                 raise SSLError(verdict) from error
@@ -330,10 +330,13 @@ class _Exchange:
             raise _UseUrllib3(None if pump is None else pump.unsent()) from error
         except exceptions.HTTPError as error:
             raise translated(error, pool, url, conn, connect, read) from error
-        except (OSError, ValueError) as error:
-            # Not sendable as it is, or not readable: urllib3 says what is wrong, or sends it.
-            if isinstance(error, UnicodeError):
-                raise
+        except DeadlineExceeded as error:
+            raise ReadTimeoutError(pool, url, str(error)) from error
+        except UnicodeError:
+            # As http.client raises it.
+            raise
+        except ValueError as error:
+            # It can't be sent like this: urllib3 says what is wrong, or sends it.
             raise _UseUrllib3(None if pump is None else pump.unsent()) from error
         if pool.scheme == "https" and pool.cert_reqs in {"CERT_NONE", 0}:
             _warn_of_insecurity(conn.host)

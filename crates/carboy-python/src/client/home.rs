@@ -85,17 +85,26 @@ thread_local! {
 /// The client of this household on this thread, whose loop must be running.
 pub(super) fn client_here(household: &Arc<Household>) -> Client {
     let key = Arc::as_ptr(household) as usize;
-    let known = HOMES.with_borrow(|homes| {
-        let home = homes.get(&key)?;
-        (home.household.strong_count() > 0).then(|| home.client.clone())
-    });
-    known.unwrap_or_else(|| {
+    known_client(key).unwrap_or_else(|| {
         Python::attach(|py| {
             if let Err(error) = household.add_loop(py) {
                 error.write_unraisable(py, None);
             }
         });
         new_client(key, household)
+    })
+}
+
+/// The same on a thread that never holds the GIL, and where no loop runs.
+pub(super) fn client_without_python(household: &Arc<Household>) -> Client {
+    let key = Arc::as_ptr(household) as usize;
+    known_client(key).unwrap_or_else(|| new_client(key, household))
+}
+
+fn known_client(key: usize) -> Option<Client> {
+    HOMES.with_borrow(|homes| {
+        let home = homes.get(&key)?;
+        (home.household.strong_count() > 0).then(|| home.client.clone())
     })
 }
 
@@ -122,7 +131,7 @@ fn new_client(key: usize, household: &Arc<Household>) -> Client {
 }
 
 /// Closes the connections of a client on this thread.
-fn close_here(household: &Arc<Household>) {
+pub(super) fn close_here(household: &Arc<Household>) {
     let key = Arc::as_ptr(household) as usize;
     let home = HOMES.with_borrow_mut(|homes| homes.remove(&key));
     if let Some(home) = home {

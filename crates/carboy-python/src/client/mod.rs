@@ -6,6 +6,7 @@
 
 mod arguments;
 mod authentication;
+mod blocking_thread;
 mod call;
 mod call_template;
 mod content;
@@ -14,18 +15,22 @@ mod error;
 mod event_stream;
 mod home;
 mod native_client;
+mod original_parts;
 mod plain_response;
 mod response;
+mod rest;
 mod transport;
 mod upload;
 
 pub(crate) use authentication::HttpAuthentication;
+pub(crate) use blocking_thread::forget_blocking_thread;
 pub(crate) use call_template::CallTemplate;
 pub(crate) use content::ContentStream;
 pub(crate) use cookies::CookieJar;
 pub(crate) use event_stream::EventStream;
 pub(crate) use home::forget_connections;
 pub(crate) use native_client::HttpClient;
+pub(crate) use original_parts::{OriginalParts, names_a_proxy};
 pub(crate) use plain_response::PlainResponse;
 pub(crate) use response::ResponseData;
 pub(crate) use transport::Transport;

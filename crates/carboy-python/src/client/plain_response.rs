@@ -5,10 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use carboy_client::ResponseHead;
 use http::Version;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use super::content::ContentStream;
+use super::rest::BlockingRest;
 use crate::promise::{Promise, wait_in_any_code};
 
 /// A response's head, the content that came with it, and where the rest comes from.
@@ -18,7 +20,15 @@ pub(crate) struct PlainResponse {
     ready: Bytes,
     /// What is raised instead of further content.
     failure: Mutex<Option<PyErr>>,
-    stream: Option<ContentStream>,
+    rest: Option<Rest>,
+}
+
+/// Where the rest of the content comes from.
+pub(super) enum Rest {
+    /// The loop that made the call.
+    Loop(ContentStream),
+    /// The thread for blocking calls.
+    Thread(BlockingRest),
 }
 
 impl PlainResponse {
@@ -26,13 +36,13 @@ impl PlainResponse {
         head: ResponseHead,
         ready: Bytes,
         failure: Option<PyErr>,
-        stream: Option<ContentStream>,
+        rest: Option<Rest>,
     ) -> Self {
         Self {
             head,
             ready,
             failure: Mutex::new(failure),
-            stream,
+            rest,
         }
     }
 
@@ -100,7 +110,7 @@ impl PlainResponse {
     #[getter]
     fn is_complete(&self) -> bool {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        self.stream.is_none() && failure.is_none()
+        self.rest.is_none() && failure.is_none()
     }
 
     /// Return the fields as pairs of bytes.
@@ -128,32 +138,52 @@ impl PlainResponse {
     }
 
     /// Wait for the next piece of the rest of the content and return it; ``None`` at the end.
-    fn read(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.next(py)? {
-            Some(promise) => wait_in_any_code(py, &promise),
-            None => Ok(py.None()),
+    fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.raise_failure()?;
+        match &self.rest {
+            Some(Rest::Thread(rest)) => Ok(match rest.next(py)? {
+                Some(piece) => PyBytes::new(py, &piece).into_any(),
+                None => py.None().into_bound(py),
+            }),
+            Some(Rest::Loop(stream)) => {
+                let piece = wait_in_any_code(py, &stream.next(py)?)?;
+                Ok(piece.into_bound(py))
+            }
+            None => Ok(py.None().into_bound(py)),
         }
     }
 
     /// Return the promise of the next piece of the rest, or ``None`` if there is no rest.
+    ///
+    /// Raises:
+    ///     ``TypeError``: For a response that was waited for: it is read by ``read``.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Py<Promise>>> {
-        let failure = {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.take()
-        };
-        if let Some(failure) = failure {
-            return Err(failure);
+        self.raise_failure()?;
+        match &self.rest {
+            Some(Rest::Loop(stream)) => stream.next(py).map(Some),
+            Some(Rest::Thread(_)) => Err(PyTypeError::new_err(
+                "the response of a blocking call is read by blocking calls",
+            )),
+            None => Ok(None),
         }
-        self.stream
-            .as_ref()
-            .map(|stream| stream.next(py))
-            .transpose()
     }
 
     /// Let go of content that is not read.
     fn close(&self) {
-        if let Some(stream) = &self.stream {
-            stream.close();
+        match &self.rest {
+            Some(Rest::Loop(stream)) => stream.close(),
+            Some(Rest::Thread(rest)) => rest.close(),
+            None => {}
         }
+    }
+}
+
+impl PlainResponse {
+    fn raise_failure(&self) -> PyResult<()> {
+        let failure = {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.take()
+        };
+        failure.map_or(Ok(()), Err)
     }
 }

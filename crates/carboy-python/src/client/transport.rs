@@ -24,17 +24,19 @@ use tokio::sync::oneshot;
 use url::{Position, Url};
 
 use super::arguments::{content, duration};
+use super::blocking_thread;
 use super::call::CallRequest;
 use super::content::ContentStream;
 use super::error::exception;
 use super::home::{self, Household};
 use super::native_client::HttpClient;
-use super::plain_response::PlainResponse;
+use super::plain_response::{PlainResponse, Rest};
+use super::rest::BlockingRest;
 use crate::ffi::thread_state;
 use crate::names;
-use crate::promise::{PendingPromise, Promise, native_loop, wait_in_any_code};
+use crate::promise::{PendingPromise, Promise, native_loop, remaining, wait_in_any_code};
 use crate::runtime;
-use crate::worker::post_to_loop;
+use crate::worker::{current_worker, post_to_loop};
 
 /// Content up to this size that is there with the head is read with it.
 const READY_BYTES: usize = 256 * 1024;
@@ -47,14 +49,14 @@ type TimeoutTuple = (Option<f64>, Option<f64>, Option<f64>, Option<f64>);
 pub(crate) struct Transport {
     household: Arc<Household>,
     is_closed: AtomicBool,
-    /// Whether there may be connections.
-    was_used: AtomicBool,
+    /// Whether there may be connections of blocking calls.
+    was_used_by_thread: AtomicBool,
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
         // Its connections would be kept until they have been idle for long enough.
-        if self.was_used.load(Ordering::Acquire) && !self.is_closed.load(Ordering::Acquire) {
+        if !self.is_closed.load(Ordering::Acquire) {
             Python::try_attach(|py| self.close(py).ok());
         }
     }
@@ -69,7 +71,7 @@ impl Transport {
         Self {
             household: Arc::clone(client.household()),
             is_closed: AtomicBool::new(false),
-            was_used: AtomicBool::new(false),
+            was_used_by_thread: AtomicBool::new(false),
         }
     }
 
@@ -107,6 +109,9 @@ impl Transport {
             return Err(blocking_call(py, method, origin));
         }
         let call = prepare(method, origin, target, headers, body, timeouts, way)?;
+        if current_worker().is_none() && remaining(py)?.is_none() {
+            return self.send_by_thread(py, call);
+        }
         let promise = self.begin(py, call, format!("{method} {origin}"))?;
         wait_in_any_code(py, &promise)
     }
@@ -139,19 +144,48 @@ impl Transport {
 
     /// Close what is idle, on whichever loop. Later requests fail.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_closed.swap(true, Ordering::AcqRel) || !self.was_used.load(Ordering::Acquire) {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
+        }
+        if self.was_used_by_thread.load(Ordering::Acquire) {
+            let household = Arc::clone(&self.household);
+            blocking_thread::post(py, move || home::close_here(&household))?;
         }
         self.household.close(py)
     }
 }
 
 impl Transport {
+    fn send_by_thread(&self, py: Python<'_>, call: Request) -> PyResult<Py<PyAny>> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(exception(py, &closed(), &py.None()));
+        }
+        self.was_used_by_thread.store(true, Ordering::Release);
+        let household = Arc::clone(&self.household);
+        let made = blocking_thread::call(py, move || async move {
+            let Made {
+                response,
+                ready,
+                error,
+            } = make(home::client_without_python(&household), call).await?;
+            let rest = (!response.body.is_at_end() && error.is_none()).then(|| {
+                let (rest, reader) = BlockingRest::new(*response.body);
+                runtime::spawn(reader);
+                Rest::Thread(rest)
+            });
+            Ok((*response.head, ready, error, rest))
+        })?;
+        let (head, ready, error, rest) =
+            made.map_err(|error: Error| exception(py, &error, &py.None()))?;
+        let failure = error.map(|error| exception(py, &error, &py.None()));
+        let response = PlainResponse::new(head, ready, failure, rest);
+        Ok(Py::new(py, response)?.into_any())
+    }
+
     fn begin(&self, py: Python<'_>, call: Request, label: String) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, &label)?;
         if self.is_closed.load(Ordering::Acquire) {
-            let error = Error::new(ErrorKind::Closed, "the client was closed");
-            pending.reject(py, exception(py, &error, &py.None()));
+            pending.reject(py, exception(py, &closed(), &py.None()));
             return Ok(promise);
         }
         let (cancel, cancelled) = oneshot::channel();
@@ -159,7 +193,6 @@ impl Transport {
             // A call that has ended has nothing to cancel.
             cancel.send(()).ok();
         });
-        self.was_used.store(true, Ordering::Release);
         let household = Arc::clone(&self.household);
         if thread_state::is_driving() {
             runtime::spawn(run(household, call, cancelled, pending));
@@ -170,6 +203,10 @@ impl Transport {
         }
         Ok(promise)
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the client was closed")
 }
 
 fn blocking_call(py: Python<'_>, method: &str, origin: &str) -> PyErr {
@@ -244,6 +281,11 @@ fn header_map(headers: &Bound<'_, PyAny>, url: &Url) -> PyResult<HeaderMap> {
                 has_own_host = true;
                 map.insert(header::HOST, value);
             }
+            (Ok(header::UPGRADE), _) => {
+                // Who asks for another protocol wants the socket itself.
+                let message = "another protocol is asked for: Upgrade";
+                return Err(PyValueError::new_err(message));
+            }
             (Ok(name), Ok(value)) => {
                 map.append(name, value);
             }
@@ -310,7 +352,7 @@ async fn make(client: Client, request: Request) -> Result<Made, Error> {
 }
 
 /// Reads content for which nobody has to wait.
-async fn read_ready(body: &mut ResponseBody) -> (Bytes, Option<Error>) {
+pub(super) async fn read_ready(body: &mut ResponseBody) -> (Bytes, Option<Error>) {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut has_yielded = false;
@@ -362,13 +404,13 @@ fn settle(py: Python<'_>, outcome: Result<Made, Error>) -> PyResult<Py<PyAny>> {
         error,
     } = outcome.map_err(|error| exception(py, &error, &py.None()))?;
     let failure = error.map(|error| exception(py, &error, &py.None()));
-    let stream = if response.body.is_at_end() || failure.is_some() {
+    let rest = if response.body.is_at_end() || failure.is_some() {
         None
     } else {
         let (stream, reader) = ContentStream::new(response.body, CallRequest::Made(py.None()));
         runtime::spawn(reader);
-        Some(stream)
+        Some(Rest::Loop(stream))
     };
-    let response = PlainResponse::new(*response.head, ready, failure, stream);
+    let response = PlainResponse::new(*response.head, ready, failure, rest);
     Ok(Py::new(py, response)?.into_any())
 }

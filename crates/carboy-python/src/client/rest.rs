@@ -1,0 +1,75 @@
+//! The rest of a response's content, for code that blocks: what did not come with the head.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use bytes::{Bytes, BytesMut};
+use carboy_client::{Error, ResponseBody};
+use pyo3::prelude::*;
+use tokio::sync::mpsc;
+
+use super::blocking_thread;
+use super::error::exception;
+use super::transport::read_ready;
+
+type Piece = Result<Option<Bytes>, Error>;
+
+enum Command {
+    Next(SyncSender<Piece>),
+    Close,
+}
+
+/// Content on the thread for blocking calls, to be read from any thread.
+pub(super) struct BlockingRest {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl BlockingRest {
+    /// The handle, and the task that reads, which belongs to this thread.
+    pub(super) fn new(mut body: ResponseBody) -> (Self, impl Future<Output = ()> + 'static) {
+        let (commands, mut receiver) = mpsc::unbounded_channel();
+        let reader = async move {
+            let mut failure = None;
+            while let Some(command) = receiver.recv().await {
+                let Command::Next(reply) = command else {
+                    return body.discard().await;
+                };
+                let piece = match failure.take() {
+                    Some(failure) => Err(failure),
+                    None => next_piece(&mut body, &mut failure).await,
+                };
+                reply.send(piece).ok();
+            }
+            // Nobody has closed it: dropping the content closes the connection.
+        };
+        (Self { commands }, reader)
+    }
+
+    /// Waits for the next piece; `None` at the end.
+    pub(super) fn next(&self, py: Python<'_>) -> PyResult<Option<Bytes>> {
+        let (reply, piece) = sync_channel(1);
+        if self.commands.send(Command::Next(reply)).is_err() {
+            return Ok(None);
+        }
+        blocking_thread::wait(py, piece)?.map_err(|error| exception(py, &error, &py.None()))
+    }
+
+    /// Gives the connection back, or closes it if there is much to read still.
+    pub(super) fn close(&self) {
+        self.commands.send(Command::Close).ok();
+    }
+}
+
+/// Waits for content, and takes along what has come with it.
+async fn next_piece(body: &mut ResponseBody, failure: &mut Option<Error>) -> Piece {
+    let Some(first) = body.chunk().await? else {
+        return Ok(None);
+    };
+    let (more, error) = read_ready(body).await;
+    *failure = error;
+    if more.is_empty() {
+        return Ok(Some(first));
+    }
+    let mut piece = BytesMut::from(&first[..]);
+    piece.extend_from_slice(&more);
+    Ok(Some(piece.freeze()))
+}
