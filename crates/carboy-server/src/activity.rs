@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::Refusal;
 use crate::access_log::RequestLine;
-use crate::client::{ClientState, State};
+use crate::client::{AnswerStage, ClientState, End, State};
 
 /// What is known of one connection.
 #[derive(Debug)]
@@ -40,6 +40,12 @@ pub(crate) struct Activity {
     /// The client of the request in flight, if it is watched.
     client: Mutex<Option<Arc<ClientState>>>,
     is_client_watched: AtomicBool,
+    /// Whether the last request ended without its whole response.
+    is_client_lost: AtomicBool,
+    /// Whether the head of the response in flight was made.
+    answer_begun: AtomicBool,
+    /// Whether the client in flight understands an interim response.
+    may_ask_client: AtomicBool,
     /// Wakes the connection's task.
     task: OnceLock<Waker>,
     takeover: AtomicU8,
@@ -84,6 +90,9 @@ impl Activity {
             raw_targets: Mutex::default(),
             client: Mutex::default(),
             is_client_watched: AtomicBool::new(false),
+            is_client_lost: AtomicBool::new(false),
+            answer_begun: AtomicBool::new(false),
+            may_ask_client: AtomicBool::new(false),
             task: OnceLock::new(),
             takeover: AtomicU8::new(TakeoverDecision::Open as u8),
             takeover_waker: Mutex::new(None),
@@ -150,16 +159,31 @@ impl Activity {
 
     pub(crate) fn begin_request(&self) {
         add(&self.in_flight, 1);
+        self.answer_begun.store(false, Ordering::Relaxed);
+    }
+
+    /// The service knows whether an interim response may be sent for the request in flight.
+    pub(crate) fn allow_interim_response(&self, is_allowed: bool) {
+        self.may_ask_client.store(is_allowed, Ordering::Relaxed);
+    }
+
+    /// The head of the response was made.
+    pub(crate) fn begin_answer(&self) {
+        self.answer_begun.store(true, Ordering::Relaxed);
     }
 
     /// A request is over; whether all of its response was made.
     pub(crate) fn end_request(&self, complete: bool) {
         add(&self.in_flight, u32::MAX);
+        if !complete {
+            self.is_client_lost.store(true, Ordering::Relaxed);
+        }
         if !self.is_client_watched() {
             return;
         }
         self.is_client_watched.store(false, Ordering::Relaxed);
-        if let Some(client) = self.client().take() {
+        let client = self.client().take();
+        if let Some(client) = client {
             client.advance(if complete { State::Over } else { State::Lost });
         }
     }
@@ -172,8 +196,14 @@ impl Activity {
     /// What becomes of the client of a request. On the loop's thread only.
     pub(crate) fn watch_client(&self, request: u32) -> Arc<ClientState> {
         let is_in_flight = self.in_flight.load(Ordering::Relaxed) != 0;
-        if !is_in_flight || request != self.requests_seen() {
-            return Arc::new(ClientState::new(State::Over));
+        let is_latest = request == self.requests_seen();
+        if !is_in_flight || !is_latest {
+            let is_lost = is_latest && self.is_client_lost.load(Ordering::Relaxed);
+            return Arc::new(ClientState::new(if is_lost {
+                State::Lost
+            } else {
+                State::Over
+            }));
         }
         let mut client = self.client();
         if let Some(client) = &*client {
@@ -182,10 +212,15 @@ impl Activity {
         let state = Arc::new(ClientState::new(State::Here));
         *client = Some(Arc::clone(&state));
         self.is_client_watched.store(true, Ordering::Relaxed);
+        self.wake_task();
+        state
+    }
+
+    /// Has the connection looked at.
+    pub(crate) fn wake_task(&self) {
         if let Some(task) = self.task.get() {
             task.wake_by_ref();
         }
-        state
     }
 
     /// Whether somebody waits for the client of the request in flight to leave.
@@ -193,10 +228,33 @@ impl Activity {
         self.is_client_watched.load(Ordering::Relaxed)
     }
 
+    /// A look has found the client there.
+    pub(crate) fn client_is_here(&self) {
+        if let Some(client) = &*self.client() {
+            client.is_here();
+        }
+    }
+
     /// The client has left.
     pub(crate) fn client_left(&self, state: State) {
-        if let Some(client) = &*self.client() {
+        // What is done about it must not find the lock taken.
+        let client = self.client().clone();
+        if let Some(client) = client {
             client.advance(state);
+        }
+    }
+
+    /// What is to be thought of a client that sends nothing more.
+    pub(crate) fn judge_end(&self) -> End {
+        let stage = if self.answer_begun.load(Ordering::Relaxed) {
+            AnswerStage::Begun
+        } else {
+            let may_ask = self.may_ask_client.load(Ordering::Relaxed);
+            AnswerStage::Awaited { may_ask }
+        };
+        match &*self.client() {
+            Some(client) => client.judge_end(stage),
+            None => End::Unknown,
         }
     }
 

@@ -16,6 +16,7 @@ mod connection_context;
 mod connection_set;
 mod descriptor_limit;
 mod gate;
+mod half_close;
 mod limits;
 mod listener;
 mod outgoing;
@@ -40,7 +41,7 @@ pub use access_log::AccessLog;
 pub use application::{Application, Response};
 pub use body_error::BodyError;
 pub use body_reader::BodyReader;
-pub use client::{Client, ClientWatch, Departure};
+pub use client::{Client, ClientWatch, Departure, HalfClosed};
 pub use descriptor_limit::raise_descriptor_limit;
 // The type with which an application's own reason phrase travels in a response's extensions.
 pub use hyper::ext::ReasonPhrase;

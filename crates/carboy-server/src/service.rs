@@ -60,6 +60,8 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
         let config = &context.server().config;
         let expects_continue =
             head.version >= Version::HTTP_11 && head.headers.contains_key(EXPECT);
+        let understands_interim = head.version >= Version::HTTP_11 && !expects_continue;
+        context.activity.allow_interim_response(understands_interim);
         let check = ResponseCheck {
             for_head: head.method == Method::HEAD,
             may_take_over: head.version >= Version::HTTP_11 && head.headers.contains_key(UPGRADE),
@@ -86,7 +88,7 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
                 },
             ),
             connection: Rc::clone(&context.info),
-            client: Client::new(context),
+            client: Client::new(&context.activity),
             takeover,
         };
         let source = Source::Application(Box::pin(self.application.call(request)));
@@ -144,7 +146,10 @@ impl Future for Answer {
             Source::Refused(reason) => refusal_response(*reason),
         };
         match self.record.take() {
-            Some(record) => Poll::Ready(Ok(self.check.apply(response, record))),
+            Some(record) => {
+                record.context().activity.begin_answer();
+                Poll::Ready(Ok(self.check.apply(response, record)))
+            }
             // Only a future that is polled after its end comes here.
             None => Poll::Pending,
         }

@@ -17,6 +17,15 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
+    /// Whether the connection has failed since this was asked last.
+    pub(crate) fn take_error(&self) -> bool {
+        let error = match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        };
+        !matches!(error, Ok(None))
+    }
+
     /// Waits until the peer sends nothing more, and returns whether that is an ordinary end.
     /// Takes no bytes: while some are there it learns nothing, and wakes nobody either.
     pub(crate) fn poll_peer_end(&self, context: &mut Context<'_>) -> Poll<bool> {

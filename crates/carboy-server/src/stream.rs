@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::access_log::RequestLine;
 use crate::activity::{Activity, TakeoverDecision};
-use crate::client::State;
+use crate::client::{End, State};
+use crate::half_close::HalfCloseQuestion;
 use crate::socket::Socket;
 use crate::wire::{Outcome, Scan, Wire, copy_encoded};
 use crate::{Limits, Refusal};
@@ -48,6 +49,8 @@ pub(crate) struct Stream {
     /// The content is wrongly chunked: every read fails.
     malformed: bool,
     closing: Closing,
+    /// What the client was asked that sends nothing more.
+    question: Option<HalfCloseQuestion>,
 }
 
 /// How far the closing of the writing side has come.
@@ -70,6 +73,7 @@ impl Stream {
             passed: BytesMut::new(),
             malformed: false,
             closing: Closing::Open,
+            question: None,
         }
     }
 
@@ -243,13 +247,34 @@ impl Stream {
         }
     }
 
-    fn look_for_client(&self, task: &mut Context<'_>) {
-        if let Poll::Ready(is_ordinary) = self.socket.poll_peer_end(task) {
-            self.activity.client_left(if is_ordinary {
-                State::Ended
-            } else {
-                State::Lost
-            });
+    fn look_for_client(&mut self, task: &mut Context<'_>) {
+        match self.socket.poll_peer_end(task) {
+            Poll::Pending => self.activity.client_is_here(),
+            Poll::Ready(false) => self.activity.client_left(State::Lost),
+            Poll::Ready(true) => {
+                self.activity.client_left(State::Ended);
+                let has_gone = match self.activity.judge_end() {
+                    End::Unknown => false,
+                    End::Gone => true,
+                    End::ToBeAsked => self
+                        .question
+                        .get_or_insert_with(HalfCloseQuestion::new)
+                        .has_gone(&mut self.socket, task),
+                };
+                if has_gone {
+                    self.activity.client_left(State::Lost);
+                }
+            }
+        }
+    }
+
+    /// Writes the rest of what the client is being asked, if there is any.
+    fn poll_question(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.question {
+            Some(question) if question.is_half_written() => {
+                question.poll_ask(&mut self.socket, task)
+            }
+            _ => Poll::Ready(Ok(())),
         }
     }
 
@@ -294,6 +319,7 @@ impl AsyncWrite for Stream {
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_question(task))?;
         let outcome = Pin::new(&mut self.socket).poll_write(task, bytes);
         self.note_write(outcome)
     }
@@ -303,6 +329,7 @@ impl AsyncWrite for Stream {
         task: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_question(task))?;
         let outcome = match join_small(slices, &mut [0; COPIED_WRITE_BYTES]) {
             Some(bytes) => Pin::new(&mut self.socket).poll_write(task, bytes),
             None => Pin::new(&mut self.socket).poll_write_vectored(task, slices),

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carboy_server::{
-    Client as RequestClient, ClientWatch, Departure, Listener, Request, Response, ResponseBody,
-    Server, ServerConfig, Shutdown, Timeouts,
+    Client as RequestClient, ClientWatch, Departure, HalfClosed, Listener, Request, Response,
+    ResponseBody, Server, ServerConfig, Shutdown, Timeouts,
 };
 use socket2::SockRef;
 use support::{App, Client, PATIENCE, TestServer, runtime, text};
@@ -284,4 +284,162 @@ fn a_client_on_a_unix_socket_is_seen() {
     trigger.force();
     thread.join().unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// What a request gives to its test: what tells that its client has gone, and what lets it end.
+type Gone = (Receiver<()>, oneshot::Sender<()>);
+
+/// Serves requests whose clients are acted upon when they have gone.
+fn serve_until_gone(half_closed: HalfClosed) -> (TestServer, Receiver<Gone>) {
+    let (begun, receiver) = channel();
+    let server = TestServer::start(ServerConfig::default(), move || {
+        App::new(move |request: Request| {
+            let begun: Sender<Gone> = begun.clone();
+            async move {
+                let (gone, noticed) = channel();
+                let watch = request.client.watch();
+                watch.when_gone(half_closed, move || gone.send(()).unwrap());
+                let (release, released) = oneshot::channel();
+                begun.send((noticed, release)).unwrap();
+                released.await.ok();
+                text(200, "answered")
+            }
+        })
+    });
+    (server, receiver)
+}
+
+/// Nothing is sent any more, and nothing was: the action was dropped.
+fn was_never_told(gone: &Receiver<()>) -> bool {
+    gone.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
+}
+
+#[test]
+fn a_client_that_closes_is_found_to_have_gone() {
+    let (server, begun) = serve_until_gone(HalfClosed::Waits);
+    let mut client = server.connect();
+    client.send(GET);
+    let (gone, _release) = begun.recv_timeout(PATIENCE).unwrap();
+    drop(client);
+    gone.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_client_that_resets_has_gone() {
+    let (server, begun) = serve_until_gone(HalfClosed::Waits);
+    let mut client = server.connect();
+    client.send(GET);
+    let (gone, _release) = begun.recv_timeout(PATIENCE).unwrap();
+    reset(client.socket);
+    gone.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_half_closed_client_is_asked_once_and_answered() {
+    let (server, begun) = serve_until_gone(HalfClosed::Waits);
+    let mut client = server.connect();
+    client.send(GET);
+    let (gone, release) = begun.recv_timeout(PATIENCE).unwrap();
+    client.end();
+    assert_eq!(client.reply().unwrap().status, 100, "it is asked");
+    release.send(()).unwrap();
+    assert_eq!(client.reply().unwrap().text(), "answered");
+    assert!(client.reply().is_none());
+    assert!(was_never_told(&gone));
+}
+
+#[test]
+fn a_half_closed_client_is_dropped_where_that_is_wanted() {
+    let (server, begun) = serve_until_gone(HalfClosed::HasGone);
+    let mut client = server.connect();
+    client.send(GET);
+    let (gone, release) = begun.recv_timeout(PATIENCE).unwrap();
+    client.end();
+    gone.recv_timeout(PATIENCE).unwrap();
+    release.send(()).unwrap();
+    assert_eq!(
+        client.reply().unwrap().text(),
+        "answered",
+        "nothing else was sent"
+    );
+}
+
+#[test]
+fn an_old_client_that_ends_at_once_waits() {
+    let (server, begun) = serve_until_gone(HalfClosed::Waits);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n").end();
+    let (gone, release) = begun.recv_timeout(PATIENCE).unwrap();
+    release.send(()).unwrap();
+    assert_eq!(
+        client.reply().unwrap().text(),
+        "answered",
+        "it was not asked"
+    );
+    assert!(was_never_told(&gone));
+}
+
+#[test]
+fn an_old_client_that_ends_later_has_gone() {
+    let (server, begun) = serve_until_gone(HalfClosed::Waits);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    let (gone, _release) = begun.recv_timeout(PATIENCE).unwrap();
+    // This is about a time that passes: longer than one that ends with its request takes.
+    assert!(gone.recv_timeout(Duration::from_millis(150)).is_err());
+    client.end();
+    gone.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_client_that_ends_during_the_response_has_gone() {
+    let (begun, receiver) = channel();
+    let (senders, bodies) = channel();
+    let server = TestServer::start(ServerConfig::default(), move || {
+        let (begun, senders) = (begun.clone(), senders.clone());
+        App::new(move |request: Request| {
+            let begun: Sender<()> = begun.clone();
+            request
+                .client
+                .watch()
+                .when_gone(HalfClosed::Waits, move || {
+                    begun.send(()).unwrap();
+                });
+            let (mut sender, body) = ResponseBody::stream();
+            sender.try_send(Bytes::from_static(b"piece")).ok();
+            // It goes on, without anything to say.
+            senders.send(sender).unwrap();
+            async { Response::new(body) }
+        })
+    });
+    let mut client = server.connect();
+    client.send(GET);
+    let _sender = bodies.recv_timeout(PATIENCE).unwrap();
+    client.read_until(b"piece");
+    client.end();
+    receiver.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn what_has_gone_before_is_acted_upon_at_once() {
+    let (begun, receiver) = channel();
+    let server = TestServer::start(ServerConfig::default(), move || {
+        App::new(move |request: Request| {
+            let begun: Sender<Receiver<()>> = begun.clone();
+            async move {
+                let watch = request.client.watch();
+                assert!(watch.lost().await);
+                let (gone, noticed) = channel();
+                watch.when_gone(HalfClosed::Waits, move || gone.send(()).unwrap());
+                begun.send(noticed).unwrap();
+                text(200, "answered")
+            }
+        })
+    });
+    let mut client = server.connect();
+    client.send(GET);
+    server.wait_until(|statistics| statistics.in_flight_requests() == 1);
+    reset(client.socket);
+    let gone = receiver.recv_timeout(PATIENCE).unwrap();
+    gone.recv_timeout(PATIENCE).unwrap();
 }
