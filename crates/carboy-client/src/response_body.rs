@@ -26,6 +26,10 @@ const DRAINED_BYTES: u64 = 64 * 1024;
 /// Nor is content read that takes longer than this to come.
 const DRAIN_TIME: Duration = Duration::from_millis(250);
 
+/// How long the rest of content may take to come, when its call was cancelled. Whoever has
+/// cancelled wants the connection to be at rest or closed soon.
+const ABANDONED_TIME: Duration = Duration::from_millis(5);
+
 /// The content of a response. Dropping it before its end closes the connection (HTTP/1.1) or
 /// cancels the stream (HTTP/2).
 pub struct ResponseBody {
@@ -240,6 +244,21 @@ impl ResponseBody {
                 Ok(Some(piece)) => read += piece.len() as u64,
                 Ok(None) | Err(_) => return,
             }
+        }
+    }
+
+    /// Lets go of content whose call was cancelled: a short rest that comes at once is read, so
+    /// that the connection can serve others; else the connection is closed, or the stream reset.
+    pub async fn abandon(self) {
+        let is_short = self.source.as_ref().is_some_and(|source| {
+            matches!(source.lease, Lease::Http1(_))
+                && source.incoming.size_hint().lower() <= DRAINED_BYTES
+        });
+        if is_short {
+            // What takes longer is dropped here.
+            tokio::time::timeout(ABANDONED_TIME, self.discard())
+                .await
+                .ok();
         }
     }
 }

@@ -183,3 +183,48 @@ fn a_closed_client_closes_its_connections() {
         assert_eq!(error.kind(), ErrorKind::Closed);
     });
 }
+
+#[test]
+fn an_abandoned_response_gives_its_connection_back_if_that_is_quick() {
+    run(async {
+        let client = limited(9, 9);
+        let upstream = Upstream::start(async |mut stream, _| {
+            read_request(&mut stream).await;
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            stream.write_all(&vec![b'x'; 20_000]).await.unwrap();
+            stream.read_u8().await.ok();
+        })
+        .await;
+        let response = client.send(get(upstream.url("/"))).await.unwrap();
+        response.body.abandon().await;
+        assert_eq!(client.statistics().idle, 1);
+    });
+}
+
+#[test]
+fn an_abandoned_response_that_is_long_or_slow_is_broken_off() {
+    run(async {
+        for length in [100, 70_000] {
+            let client = limited(9, 9);
+            let closed = Rc::new(Semaphore::new(0));
+            let signal = Rc::clone(&closed);
+            let upstream = Upstream::start(move |mut stream, _| {
+                let closed = Rc::clone(&signal);
+                async move {
+                    read_request(&mut stream).await;
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    // What is announced never comes.
+                    stream.read_u8().await.ok();
+                    closed.add_permits(1);
+                }
+            })
+            .await;
+            let response = client.send(get(upstream.url("/"))).await.unwrap();
+            response.body.abandon().await;
+            wait_for(&client, |pool| pool.connections == 0).await;
+            closed.acquire().await.unwrap().forget();
+        }
+    });
+}
