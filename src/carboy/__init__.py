@@ -1,6 +1,7 @@
 """carboy serves an unmodified Flask app natively on asyncio, from a Rust core."""
 
 from carboy._carboy import Promise
+from carboy.cancellation import cancel_on_disconnect
 from carboy.compat.installation import install, uninstall
 from carboy.event_loop import EventLoop, new_event_loop, run
 from carboy.event_loop_policy import EventLoopPolicy
@@ -16,6 +17,7 @@ __all__ = [
     "Promise",
     "Server",
     "ServerConfig",
+    "cancel_on_disconnect",
     "deadline",
     "install",
     "new_event_loop",

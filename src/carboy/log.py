@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from carboy.scope import is_departure
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -19,4 +21,7 @@ def log_failure(environ: WSGIEnvironment, error: BaseException) -> None:
     """Log an exception that left the application, with the request it belongs to."""
     method = environ.get("REQUEST_METHOD", "?")
     path = environ.get("PATH_INFO", "?")
+    if is_departure(error):
+        logger.debug("The client has gone during %s %r", method, path)
+        return
     logger.error("Exception while serving %s %r", method, path, exc_info=error)

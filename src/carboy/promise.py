@@ -33,6 +33,9 @@ owners_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
     weakref.WeakKeyDictionary()
 )
 
+#: Gives the HTTP calls that this context knows the outcome of, once they are kept.
+known_calls: Callable[[], list[Any]] | None = None
+
 _logger = logging.getLogger("carboy")
 
 
@@ -124,6 +127,8 @@ async def settle(awaitable: Awaitable[Any], resolver: PromiseResolver) -> None:
     except BaseException as error:  # noqa: BLE001 - Passed on whole, to where it belongs.
         resolver.reject(error)
     else:
+        if known_calls is not None:
+            resolver.add_calls(known_calls())
         resolver.resolve(value)
 
 

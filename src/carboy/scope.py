@@ -1,33 +1,36 @@
 """Which promises are given up together: those of a request, and those of a deadline.
 
 A request's scope is kept at Flask's context of the request, so that every task and thread of
-the request finds the same. Without carboy's server it ends when that context is gone.
+the request finds the same. Without carboy's server it ends when that context is gone. When the
+server ends one early is said in ``carboy.cancellation``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import sys
 import time
-import weakref
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from carboy._carboy import PromiseScope
+from carboy._carboy import PromiseScope, find_request_scope
 
 if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["ClientDisconnected", "DeadlineExceeded", "deadline", "remaining_seconds"]
 
-#: Where a context keeps the scope of its request.
-ATTRIBUTE = "_carboy_promise_scope"
+F = TypeVar("F", bound="Callable[..., Any]")
 
 #: The scope of the innermost ``deadline`` block.
 deadline_scope: ContextVar[PromiseScope | None] = ContextVar("deadline_scope", default=None)
-#: The request's scope, for the server, which ends it. A weak reference: where there is no
-#: server of carboy's, a context may last longer than the requests in it.
-scope_of_request: ContextVar[weakref.ref[PromiseScope] | None] = ContextVar(
+#: The request's scope, for the server, which ends it, and for code without a context of Flask's.
+#: A weak reference where there is no server: then a context may last longer than requests in it.
+scope_of_request: ContextVar[PromiseScope | weakref.ref[PromiseScope] | None] = ContextVar(
     "scope_of_request", default=None
 )
 #: When the time is up, by ``time.monotonic()``.
@@ -35,7 +38,11 @@ deadline_at: ContextVar[float | None] = ContextVar("deadline_at", default=None)
 
 
 class DeadlineExceeded(TimeoutError):  # noqa: N818 - The field's own word for it.
-    """The time that a ``deadline`` allows is up."""
+    """The time that a ``deadline`` allows, or the request, is up.
+
+    In programs with Flask it is ``werkzeug.exceptions.GatewayTimeout`` too: a view that lets it
+    out is answered with 504, and has error handlers for it as for any status.
+    """
 
 
 class ClientDisconnected(BaseException):
@@ -45,22 +52,61 @@ class ClientDisconnected(BaseException):
     """
 
 
-def find_request_scope() -> PromiseScope | None:
-    """Return the scope of the request that is served now, making it if need be."""
-    flask_globals = sys.modules.get("flask.globals")
-    if flask_globals is None:
-        return None
-    # Flask 3.1 has a context of its own for the request, 3.2 one for both.
-    variable = getattr(flask_globals, "_cv_request", None) or flask_globals._cv_app
-    context: Any = variable.get(None)
-    if context is None or not getattr(context, "has_request", True):
-        return None
-    scope: PromiseScope | None = vars(context).get(ATTRIBUTE)
-    if scope is None:
-        scope = PromiseScope()
-        setattr(context, ATTRIBUTE, scope)
-        scope_of_request.set(weakref.ref(scope))
-    return scope
+def client_gone() -> ClientDisconnected:
+    """Return the exception for code whose client has gone."""
+    return ClientDisconnected("the client has gone")
+
+
+def deadline_exceeded(message: str) -> DeadlineExceeded:
+    """Return the exception for code whose time is up: one that Flask answers with 504."""
+    # Who does not use Flask shall not have to import it.
+    if "werkzeug.exceptions" not in sys.modules:
+        return DeadlineExceeded(message)
+    return _answered_class()(message)
+
+
+@functools.cache
+def _answered_class() -> type[DeadlineExceeded]:
+    from werkzeug.exceptions import GatewayTimeout
+
+    class AnsweredDeadlineExceeded(DeadlineExceeded, GatewayTimeout):
+        def __init__(self, message: str) -> None:
+            DeadlineExceeded.__init__(self, message)
+            self.response = None
+
+        def __str__(self) -> str:
+            return OSError.__str__(self)
+
+        def __reduce__(self) -> Any:
+            return (deadline_exceeded, self.args)
+
+    AnsweredDeadlineExceeded.__name__ = DeadlineExceeded.__name__
+    AnsweredDeadlineExceeded.__qualname__ = DeadlineExceeded.__qualname__
+    AnsweredDeadlineExceeded.__doc__ = DeadlineExceeded.__doc__
+    return AnsweredDeadlineExceeded
+
+
+def explain_end(error: BaseException, is_client_gone: bool) -> BaseException:  # noqa: FBT001 - For native code.
+    """Return the error of a request that was given up: the reason, where it was cancelled only."""
+    if isinstance(error, (ClientDisconnected, DeadlineExceeded)) or not _is_cancellation(error):
+        return error
+    reason: BaseException
+    reason = client_gone() if is_client_gone else deadline_exceeded("the time for it is up")
+    reason.__cause__ = error
+    return reason
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_cancellation(part) for part in error.exceptions)
+    return isinstance(error, (asyncio.CancelledError, ClientDisconnected, DeadlineExceeded))
+
+
+def is_departure(error: BaseException) -> bool:
+    """Say whether an exception means no more than that the client has gone."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_departure(part) for part in error.exceptions)
+    return isinstance(error, ClientDisconnected)
 
 
 def remaining_seconds() -> float | None:
@@ -81,6 +127,15 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         with deadline(0.8):
             user = http.get(url).result()
 
+    It decorates views and other functions, too; then each call has so many seconds. A view that
+    is not over by then is answered with 504.
+
+    ::
+
+        @app.get("/")
+        @deadline(0.8)
+        async def index(): ...
+
     Args:
         seconds: The time there is.
     """
@@ -93,6 +148,26 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         self._scope: PromiseScope | None = None
         self._tokens: tuple[Token[Any], Token[Any]] | None = None
         self._timeout: asyncio.Timeout | None = None
+
+    def __call__(self, function: F) -> F:
+        """Let each call of a function take so many seconds at most."""
+        seconds = self._seconds
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def timed(*arguments: Any, **keywords: Any) -> Any:
+                _answer_within(seconds)
+                async with deadline(seconds):
+                    return await function(*arguments, **keywords)
+        else:
+
+            @functools.wraps(function)
+            def timed(*arguments: Any, **keywords: Any) -> Any:
+                _answer_within(seconds)
+                with deadline(seconds):
+                    return function(*arguments, **keywords)
+
+        return timed  # type: ignore[return-value]
 
     def _enter(self) -> PromiseScope:
         if self._scope is not None:
@@ -114,7 +189,7 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         return max(0.0, self._at - time.monotonic())
 
     def _exceeded(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"the deadline of {self._seconds} seconds has passed")
+        return deadline_exceeded(f"the deadline of {self._seconds} seconds has passed")
 
     def __enter__(self) -> Self:
         scope = self._enter()
@@ -157,3 +232,10 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
             scope.end_after(self._left(), self._exceeded())
         else:
             scope.end()
+
+
+def _answer_within(seconds: float) -> None:
+    """Have the server answer for a view that does not, if one is running."""
+    scope = find_request_scope()
+    if scope is not None:
+        scope.answer_within(seconds)

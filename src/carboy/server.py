@@ -24,6 +24,7 @@ from carboy._carboy import (
     raise_descriptor_limit,
     remove_home_loop,
 )
+from carboy.cancellation import settings_of
 from carboy.event_loop import EventLoop, new_event_loop
 from carboy.flask import patch
 from carboy.log import logger
@@ -129,6 +130,8 @@ class Server:
 
     def __init__(self, application: WSGIApplication, config: ServerConfig, loop: EventLoop) -> None:
         _refuse_gevent()
+        # A setting that is wrong is told here, before anything is served.
+        settings_of(application)
         self._config = config
         self._loop = loop
         self._workers = WorkerPool(loop, config.threads, config.share_threads)

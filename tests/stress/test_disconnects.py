@@ -9,6 +9,7 @@ import struct
 
 import pytest
 from support.server_process import ServerProcess
+from support.upstream import Upstream, UpstreamCall
 from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -137,6 +138,69 @@ BARE_APP = """
 """
 
 
+CALLS_APP = """
+    import gc, os, threading, weakref
+    from flask import Flask, g, request
+    from carboy import ClientDisconnected, Promise, http
+    from carboy._carboy import PromiseScope
+
+    app = Flask(__name__)
+    service = http.Session(base_url=os.environ["UPSTREAM"])
+    markers = weakref.WeakSet()
+    counts = {"begun": 0, "torn down": 0, "given up": 0}
+    lock = threading.Lock()
+
+    class Marker:
+        pass
+
+    def count(name):
+        with lock:
+            counts[name] += 1
+
+    def begin():
+        g.marker = Marker()
+        markers.add(g.marker)
+        first = service.get("/first")
+        return Promise.all(first, first.then(lambda response: service.get("/second")))
+
+    @app.get("/sync")
+    def sync_view():
+        count("begun")
+        try:
+            return begin().result()[0].text
+        except ClientDisconnected:
+            count("given up")
+            raise
+        finally:
+            count("torn down")
+
+    @app.get("/async")
+    async def async_view():
+        count("begun")
+        try:
+            return (await begin())[0].text
+        except ClientDisconnected:
+            count("given up")
+            raise
+        finally:
+            count("torn down")
+
+    @app.get("/state")
+    async def state():
+        import asyncio
+        gc.collect()
+        return {
+            **counts,
+            "contexts": len(markers),
+            "scopes": sum(isinstance(found, PromiseScope) for found in gc.get_objects()),
+            "tasks": len(asyncio.all_tasks()),
+            "threads": threading.active_count(),
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "connections": (await service.statistics())[0],
+        }
+"""
+
+
 def state_of(server: ServerProcess) -> dict[str, int]:
     return json.loads(server.get("/state").body)
 
@@ -214,6 +278,57 @@ def test_nothing_is_left_of_requests_whose_client_went(
     server.send_signal(15)
     assert server.wait() == 0
     # Clients that go are nothing to report.
+    assert "Traceback" not in server.output, server.output[-3000:]
+    assert "never retrieved" not in server.output
+
+
+async def leave_during_calls(address: tuple[str, int], requests: int) -> None:
+    chance = random.Random(20)
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one() -> None:
+        async with limit:
+            reader, writer = await asyncio.open_connection(*address)
+            target = chance.choice(["/sync", "/async"])
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            if chance.random() < 0.2:
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            else:
+                await asyncio.sleep(chance.random() * 0.01)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    await asyncio.gather(*(one() for _ in range(requests)))
+
+
+def test_nothing_is_left_of_calls_whose_client_went(serve, monkeypatch) -> None:
+    """Neither here nor at the service that is called."""
+
+    def answer_later(call: UpstreamCall) -> None:
+        asyncio.get_running_loop().call_later(0.005, call.answer)
+
+    with Upstream(answer_later) as upstream:
+        monkeypatch.setenv("UPSTREAM", upstream.url)
+        server: ServerProcess = serve(CALLS_APP, "--threads", "20")
+        asyncio.run(leave_during_calls(server.address, 300))
+        before = settle(server)
+        asyncio.run(leave_during_calls(server.address, 5_000))
+        after = settle(server)
+        eventually(
+            lambda: upstream.connections == state_of(server)["connections"],
+            what="the service has no connections but those of the pool",
+        )
+    assert after["begun"] > before["begun"] + 1_000
+    assert after["torn down"] == after["begun"]
+    assert after["given up"] > before["given up"] + 500
+    assert after["contexts"] == 0
+    assert after["scopes"] <= 1
+    assert after["tasks"] == before["tasks"]
+    assert after["threads"] <= 20 + 4
+    assert after["descriptors"] <= before["descriptors"] + AT_ONCE
+    server.send_signal(15)
+    assert server.wait() == 0
     assert "Traceback" not in server.output, server.output[-3000:]
     assert "never retrieved" not in server.output
 

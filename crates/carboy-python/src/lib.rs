@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod attach;
+mod cancellation;
 mod client;
 mod event_loop;
 mod ffi;
@@ -35,7 +36,10 @@ mod carboy_module {
     #[pymodule_export]
     use super::flask::{AppContextBase, Exchange, RequestContextBase};
     #[pymodule_export]
-    use super::promise::{Promise, PromiseAwaiter, PromiseResolver, PromiseScope, holds_promises};
+    use super::promise::{
+        Promise, PromiseAwaiter, PromiseResolver, PromiseScope, find_request_scope, holds_promises,
+        keep_causes,
+    };
     #[pymodule_export]
     use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};
     #[pymodule_export]

@@ -95,10 +95,12 @@ imported! {
     owners_of_loops = "carboy.promise" . "owners_of_loops";
     deadline_scope = "carboy.scope" . "deadline_scope";
     deadline_at = "carboy.scope" . "deadline_at";
-    deadline_exceeded = "carboy.scope" . "DeadlineExceeded";
-    find_request_scope = "carboy.scope" . "find_request_scope";
-    request_scope_attribute = "carboy.scope" . "ATTRIBUTE";
+    deadline_exceeded = "carboy.scope" . "deadline_exceeded";
+    client_gone = "carboy.scope" . "client_gone";
+    explain_end = "carboy.scope" . "explain_end";
+    cancellation_settings = "carboy.cancellation" . "settings_of";
     scope_of_request = "carboy.scope" . "scope_of_request";
+    note_known_calls = "carboy.http.timeline" . "note_known_calls";
     fulfilled = "carboy.promise" . "Fulfilled";
     rejected = "carboy.promise" . "Rejected";
     call_with_values = "carboy.promise" . "call_with_values";

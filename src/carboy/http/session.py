@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from carboy._carboy import CallTemplate, HttpClient
+from carboy.cancellation import outgoing_deadline
 from carboy.http.authentication import (
     AuthTypes,
     has_netrc,
@@ -226,6 +227,7 @@ class Session:
         body = encode_body(pairs, content, data, files, json)
         if cookies or self.cookies.own:
             pairs.append(_cookie_header(self.cookies.own | dict(cookies or {})))
+        pairs += outgoing_deadline()
         request = Request(method, url, pairs)
         request.call = begin_call(method, url)
         for hook in self.hooks.get("request", ()):

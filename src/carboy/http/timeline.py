@@ -9,11 +9,16 @@ import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from carboy import promise
+from carboy._carboy import keep_causes
+
 if TYPE_CHECKING:
     from carboy.http.response import Response
 
 #: Calls of what is not in a Flask context, by ``contextvars.Context``.
 _calls: ContextVar[list[Call] | None] = ContextVar("carboy_http_calls", default=None)
+#: The calls whose outcome the code of this context has got.
+_known: ContextVar[tuple[weakref.ref[Call], ...]] = ContextVar("carboy_known_calls", default=())
 #: Calls of requests, by Flask's context.
 _calls_of_requests: weakref.WeakKeyDictionary[Any, list[Call]] = weakref.WeakKeyDictionary()
 
@@ -24,6 +29,9 @@ class Call:
     Times are seconds of ``time.perf_counter()``.
 
     Attributes:
+        depends_on: The calls whose outcome the code had when it began this one, and which
+            were not themselves what another of them depends on. It is known of code that got
+            them by ``then`` and its kin, by ``result()``, or by ``await``.
         method: The method.
         url: The URL.
         began: When it began.
@@ -33,9 +41,13 @@ class Call:
         timings: ``Response.timings``, empty without a response.
     """
 
-    __slots__ = ("began", "ended", "error", "method", "status_code", "timings", "url")
+    __slots__ = (
+        *("__weakref__", "began", "depends_on", "ended", "error", "method", "status_code"),
+        *("timings", "url"),
+    )
 
-    def __init__(self, method: str, url: str) -> None:
+    def __init__(self, method: str, url: str, depends_on: tuple[Call, ...] = ()) -> None:
+        self.depends_on = depends_on
         self.method = method
         self.url = url
         self.began = time.perf_counter()
@@ -87,7 +99,9 @@ def begin_call(method: str, url: str) -> Call | None:
     context = _flask_context()
     if not _is_kept(context):
         return None
-    call = Call(method, url)
+    keep_causes()
+    promise.known_calls = _known_calls
+    call = Call(method, url, _direct(_known_calls()))
     if context is not None:
         _calls_of_requests.setdefault(context, []).append(call)
         return call
@@ -97,6 +111,30 @@ def begin_call(method: str, url: str) -> Call | None:
         _calls.set(calls)
     calls.append(call)
     return call
+
+
+def note_known_calls(calls: list[Call]) -> None:
+    """Note that the code of this context has got the outcome of calls. Called by native code."""
+    known = _known_calls()
+    new = [call for call in calls if call not in known]
+    if new:
+        _known.set(tuple(weakref.ref(call) for call in (*known, *new)))
+
+
+def _known_calls() -> list[Call]:
+    return [call for reference in _known.get() if (call := reference()) is not None]
+
+
+def _direct(calls: list[Call]) -> tuple[Call, ...]:
+    """Leave out calls that others of them depend on."""
+    indirect: set[int] = set()
+    left = list(calls)
+    while left:
+        for before in left.pop().depends_on:
+            if id(before) not in indirect:
+                indirect.add(id(before))
+                left.append(before)
+    return tuple(call for call in calls if id(call) not in indirect)
 
 
 def _flask_context() -> Any:

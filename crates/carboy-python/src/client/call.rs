@@ -8,7 +8,7 @@ use pyo3::types::PyString;
 use tokio::sync::oneshot;
 
 use super::call_template::CallTemplate;
-use super::content::ContentStream;
+use super::content::{ContentStream, Reading};
 use super::error::exception;
 use super::home::{self, Household};
 use super::response::ResponseData;
@@ -93,21 +93,31 @@ impl Call {
             // A call that has ended has nothing to cancel.
             cancel.send(()).ok();
         });
+        let reading = request
+            .is_streamed
+            .then(|| Reading::new(py, request.url.as_str()))
+            .transpose()?;
         if thread_state::is_driving() {
-            self.start(&household, request, cancelled);
+            self.start(&household, request, cancelled, reading);
             return Ok(());
         }
         let event_loop = native_loop(py)?;
-        let begin = move |_: Python<'_>| self.start(&household, request, cancelled);
+        let begin = move |_: Python<'_>| self.start(&household, request, cancelled, reading);
         post_to_loop(&event_loop, Box::new(begin))
     }
 
     /// Starts the call on this thread, which runs a loop of carboy's.
-    fn start(self, household: &Arc<Household>, request: Request, cancelled: oneshot::Receiver<()>) {
+    fn start(
+        self,
+        household: &Arc<Household>,
+        request: Request,
+        cancelled: oneshot::Receiver<()>,
+        reading: Option<Reading>,
+    ) {
         let limit = household.settings.response.content_bytes;
         let limit = (!request.is_streamed).then_some(limit);
         let response = home::client_here(household).send(request);
-        runtime::spawn(run(response, limit, cancelled, self));
+        runtime::spawn(run(response, limit, cancelled, self, reading));
     }
 
     /// Rejects the promise: the call can't be made.
@@ -116,14 +126,14 @@ impl Call {
         self.pending.reject(py, error);
     }
 
-    fn settle(self, py: Python<'_>, outcome: Result<Made, Error>) {
+    fn settle(self, py: Python<'_>, outcome: Result<Made, Error>, reading: Option<Reading>) {
         let Self {
             request,
             response_class,
             pending,
         } = self;
         let made = match outcome {
-            Ok(made) => Self::response(py, request, &response_class, made),
+            Ok(made) => Self::response(py, request, &response_class, made, reading),
             Err(error) => Err(request.exception(py, &error)),
         };
         match made {
@@ -137,12 +147,14 @@ impl Call {
         request: CallRequest,
         response_class: &Py<PyAny>,
         (response, content): Made,
+        reading: Option<Reading>,
     ) -> PyResult<Py<PyAny>> {
         let timings = response.body.timings();
         let stream = match content {
             Some(_) => None,
             None => {
-                let (stream, reader) = ContentStream::new(response.body, request.clone_ref(py));
+                let (stream, reader) =
+                    ContentStream::new(response.body, request.clone_ref(py), reading);
                 runtime::spawn(reader);
                 Some(Py::new(py, stream)?)
             }
@@ -162,22 +174,32 @@ impl Call {
 async fn run(
     response: impl Future<Output = Result<Response, Error>>,
     limit: Option<u64>,
-    cancelled: oneshot::Receiver<()>,
+    mut cancelled: oneshot::Receiver<()>,
     call: Call,
+    reading: Option<Reading>,
 ) {
-    let made = async {
-        let mut response = response.await?;
-        let content = match limit {
-            Some(limit) => Some(response.body.collect(limit).await?),
-            None => None,
-        };
-        Ok((response, content))
-    };
-    tokio::select! {
+    let sent = tokio::select! {
         biased;
-        Ok(()) = cancelled => {}
-        outcome = made => Python::attach(|py| call.settle(py, outcome)),
-    }
+        // What has no response yet is broken off.
+        Ok(()) = &mut cancelled => return,
+        sent = response => sent,
+    };
+    let made = match (sent, limit) {
+        (Err(error), _) => Err(error),
+        (Ok(response), None) => Ok((response, None)),
+        (Ok(mut response), Some(limit)) => {
+            let content = tokio::select! {
+                biased;
+                Ok(()) = &mut cancelled => None,
+                content = response.body.collect(limit) => Some(content),
+            };
+            match content {
+                None => return response.body.abandon().await,
+                Some(content) => content.map(|content| (response, Some(content))),
+            }
+        }
+    };
+    Python::attach(|py| call.settle(py, made, reading));
 }
 
 /// What a call has brought: a response, with its content unless that is streamed.

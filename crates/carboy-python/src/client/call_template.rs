@@ -13,7 +13,9 @@ use super::authentication::HttpAuthentication;
 use super::call::{Call, CallRequest, TemplateRequest};
 use super::cookies::CookieJar;
 use super::native_client::HttpClient;
+use crate::ffi::context::get_variable;
 use crate::flask::is_debugging;
+use crate::names;
 use crate::promise::{PendingPromise, Promise};
 
 /// For how long it is taken for granted that the user has no `.netrc`.
@@ -91,7 +93,7 @@ impl CallTemplate {
     ) -> PyResult<Option<Py<Promise>>> {
         let py = slf.py();
         let this = slf.get();
-        if this.made.elapsed() > TRUSTED_TIME || is_debugging(py)? {
+        if this.made.elapsed() > TRUSTED_TIME || is_debugging(py)? || has_deadline(py)? {
             return Ok(None);
         }
         let Ok(url) = url.cast_exact::<PyString>() else {
@@ -124,6 +126,12 @@ impl CallTemplate {
         }
         Ok(Some(promise))
     }
+}
+
+/// Whether services may have to be told how long they have.
+fn has_deadline(py: Python<'_>) -> PyResult<bool> {
+    let at = get_variable(names::deadline_at(py)?)?;
+    Ok(at.is_some_and(|at| !at.is_none()))
 }
 
 impl CallTemplate {

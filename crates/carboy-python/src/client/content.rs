@@ -1,12 +1,13 @@
 //! The content of a response that is read piece by piece.
 //!
 //! It stays on the thread of its connection, in a task that reads a piece whenever one is asked
-//! for; so nothing is read ahead, and the server is slowed by who reads.
+//! for; so nothing is read ahead, and the server is slowed by who reads. When the request that
+//! has begun the call ends or is given up, so is the reading.
 
 use carboy_client::{Error, ResponseBody};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::call::CallRequest;
 use crate::promise::{PendingPromise, Promise};
@@ -22,24 +23,84 @@ pub(crate) struct ContentStream {
     commands: mpsc::UnboundedSender<Command>,
 }
 
+/// The intention to read content. It belongs to the scope of whoever has begun the call.
+pub(super) struct Reading {
+    /// Settled when the reading has ended.
+    pending: PendingPromise,
+    cancelled: oneshot::Receiver<()>,
+}
+
+impl Reading {
+    pub(super) fn new(py: Python<'_>, label: &str) -> PyResult<Self> {
+        let (promise, pending) = PendingPromise::new(py, &format!("the content of {label}"))?;
+        // Nobody waits for it: that it ends is nothing to report.
+        promise.bind(py).get().ignore();
+        let (cancel, cancelled) = oneshot::channel();
+        pending.on_cancel(move || {
+            cancel.send(()).ok();
+        });
+        Ok(Self { pending, cancelled })
+    }
+
+    /// Waits until the reading is given up.
+    async fn given_up(reading: &mut Option<Self>) {
+        if let Some(known) = reading {
+            if (&mut known.cancelled).await.is_ok() {
+                return;
+            }
+            *reading = None;
+        }
+        std::future::pending::<()>().await;
+    }
+
+    fn end(reading: Option<Self>) {
+        if let Some(reading) = reading {
+            Python::attach(|py| reading.pending.fulfil(py, py.None()));
+        }
+    }
+}
+
 impl ContentStream {
     /// The stream for Python, and the task that reads, which belongs to this thread.
     pub(super) fn new(
-        mut body: Box<ResponseBody>,
+        body: Box<ResponseBody>,
         request: CallRequest,
+        reading: Option<Reading>,
     ) -> (Self, impl Future<Output = ()> + 'static) {
-        let (commands, mut receiver) = mpsc::unbounded_channel();
-        let reader = async move {
-            while let Some(command) = receiver.recv().await {
-                let Command::Next(pending) = command else {
-                    return body.discard().await;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        (Self { commands }, read(body, request, reading, receiver))
+    }
+}
+
+/// Reads as long as pieces are asked for.
+async fn read(
+    mut body: Box<ResponseBody>,
+    request: CallRequest,
+    mut reading: Option<Reading>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    loop {
+        let command = tokio::select! {
+            biased;
+            () = Reading::given_up(&mut reading) => return body.abandon().await,
+            command = commands.recv() => command,
+        };
+        match command {
+            Some(Command::Next(pending)) => {
+                let piece = tokio::select! {
+                    biased;
+                    () = Reading::given_up(&mut reading) => return body.abandon().await,
+                    piece = body.chunk() => piece,
                 };
-                let piece = body.chunk().await;
                 Python::attach(|py| settle(py, pending, piece, &request));
             }
+            Some(Command::Close) => {
+                body.discard().await;
+                return Reading::end(reading);
+            }
             // Nobody has closed it: dropping the content closes the connection.
-        };
-        (Self { commands }, reader)
+            None => return Reading::end(reading),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use carboy_client::{
     ResponseLimits, Trust,
 };
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -139,6 +140,9 @@ impl HttpClient {
         repeats_stale: bool,
     ) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, &format!("{method} {url}"))?;
+        if pending.notes_call() {
+            pending.set_call(&request.bind(py).getattr(intern!(py, "call"))?)?;
+        }
         let made = Call {
             request: CallRequest::Made(request),
             response_class,

@@ -407,7 +407,8 @@ fn settle(py: Python<'_>, outcome: Result<Made, Error>) -> PyResult<Py<PyAny>> {
     let rest = if response.body.is_at_end() || failure.is_some() {
         None
     } else {
-        let (stream, reader) = ContentStream::new(response.body, CallRequest::Made(py.None()));
+        let (stream, reader) =
+            ContentStream::new(response.body, CallRequest::Made(py.None()), None);
         runtime::spawn(reader);
         Some(Rest::Loop(stream))
     };

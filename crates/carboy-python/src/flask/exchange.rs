@@ -17,12 +17,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyTuple};
 
 use super::{DispatchPlan, RequestContextBase, RequestSource, Route};
+use crate::cancellation::{RequestLife, explain_end};
 use crate::event_loop::{NativeEventLoop, start_task};
 use crate::ffi::context;
 use crate::names;
-use crate::promise::{end_scope_of_request, promise_of_value};
-use crate::worker::{Pool, Slot, enter_again};
-use crate::wsgi::{Responder, StartResponse, close, deliver_complete, deliver_iterable, fail};
+use crate::promise::{begin_scope_of_request, end_scope_of_request, promise_of_value};
+use crate::worker::{Pool, Slot, enter_again, with_request_input};
+use crate::wsgi::{
+    InputStream, RequestHead, Responder, StartResponse, close, deliver_complete, deliver_iterable,
+    fail,
+};
 
 /// Where the answer goes.
 pub(crate) enum Sink {
@@ -39,6 +43,8 @@ pub(crate) struct Exchange {
     event_loop: Py<NativeEventLoop>,
     /// What the request is made of, until Flask's context is pushed.
     source: Mutex<Option<RequestSource>>,
+    /// The head, for a request that came by a connection.
+    head: Option<Arc<RequestHead>>,
     route: Route,
     context: Py<PyContext>,
     /// Flask's context, once it is pushed.
@@ -109,6 +115,7 @@ pub(crate) fn start_on_loop_thread(
     let exchange = Exchange {
         plan: Arc::clone(plan),
         event_loop: event_loop.clone().unbind(),
+        head: source.head().map(Arc::clone),
         source: Mutex::new(Some(source)),
         route,
         context: context.clone().unbind(),
@@ -121,8 +128,9 @@ pub(crate) fn start_on_loop_thread(
     let name = exchange.get().route.endpoint.bind(py);
     let started = start_task(event_loop, &coroutine, context, Some(name));
     NativeEventLoop::run_deferred(event_loop);
-    if let Err(error) = started {
-        exchange.get().break_off(py, error);
+    match started {
+        Ok(task) => exchange.get().note_task(task),
+        Err(error) => exchange.get().break_off(py, error),
     }
     Ok(())
 }
@@ -153,6 +161,24 @@ impl Exchange {
         }
     }
 
+    /// What may end the request early, if it has a client.
+    fn life(&self) -> Option<&RequestLife> {
+        self.head.as_ref().map(|head| &head.life)
+    }
+
+    /// Remembers the task of a view that goes on, so that it can be cancelled.
+    fn note_task(&self, task: Bound<'_, PyAny>) {
+        if let Some(life) = self.life()
+            && self.sink().is_some()
+        {
+            life.set_task(Some(task.unbind()));
+        }
+    }
+
+    fn sink(&self) -> MutexGuard<'_, Option<Sink>> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn source(&self) -> MutexGuard<'_, Option<RequestSource>> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,13 +186,12 @@ impl Exchange {
     /// Takes the place where the answer goes: from here on the request is somebody else's, or
     /// done. A traceback may keep this object for longer.
     fn take_sink(&self) -> Option<Sink> {
-        let sink = self
-            .sink
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let sink = self.sink().take();
         if sink.is_some() {
             self.plan.requests_on_loop().fetch_sub(1, Ordering::Relaxed);
+            if let Some(life) = self.life() {
+                life.set_task(None);
+            }
         }
         sink
     }
@@ -214,10 +239,7 @@ impl Exchange {
         let Some(FlaskContext::Native(pushed)) = self.flask_context.get() else {
             return Ok(false);
         };
-        let goes_to_connection = matches!(
-            *self.sink.lock().unwrap_or_else(PoisonError::into_inner),
-            Some(Sink::Connection(..))
-        );
+        let goes_to_connection = matches!(*self.sink(), Some(Sink::Connection(..)));
         if !goes_to_connection {
             return Ok(false);
         }
@@ -351,7 +373,15 @@ fn finish_on_worker(
     if let Err(error) = enter_again(context) {
         return fail(py, arguments.2, error, &mut responder);
     }
-    finish_in_context(py, arguments, responder);
+    // The request's own, by which the server knows what it serves here.
+    let input = arguments.2.get_item(intern!(py, "wsgi.input"));
+    let input = input.ok().flatten();
+    let input = input.and_then(|input| input.cast_into::<InputStream>().ok());
+    let finish = || finish_in_context(py, arguments, responder);
+    match input {
+        Some(input) => with_request_input(py, &input.unbind(), finish),
+        None => finish(),
+    }
     end_scope_of_request(py);
     if let Err(error) = context::exit(context) {
         error.write_unraisable(py, None);
@@ -413,6 +443,9 @@ impl Exchange {
         visit.call(&self.route.view)?;
         visit.call(&self.route.view_args)?;
         visit.call(&self.context)?;
+        if let Some(life) = self.life() {
+            life.traverse(&visit)?;
+        }
         if let Some(flask_context) = self.flask_context.get() {
             flask_context.traverse(&visit)?;
         }
@@ -434,6 +467,12 @@ impl Exchange {
             note_first_request(&application)?;
         } else {
             self.push_own_context(&application, &source)?;
+        }
+        if let Some(head) = &self.head
+            && head.needs_scope()
+        {
+            let flask_context = self.flask_context(py);
+            begin_scope_of_request(py, head, flask_context.as_ref())?;
         }
         self.route.call_view(py)
     }
@@ -458,6 +497,10 @@ impl Exchange {
     /// Answers after an exception: Flask's error handling runs on a worker, because error
     /// handlers may be sync.
     fn fail(&self, py: Python<'_>, error: Py<PyAny>) {
+        let error = PyErr::from_value(error.into_bound(py));
+        let error = explain_end(py, self.life(), error)
+            .into_value(py)
+            .into_any();
         if self.flask_context(py).is_some() {
             self.finish_elsewhere(py, "error", error);
         } else {

@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::pending_request::PendingRequest;
 use crate::names;
+use crate::wsgi::RequestHead;
 
 type Object = Option<Py<PyAny>>;
 
@@ -241,6 +242,12 @@ impl RequestContextBase {
             .request
             .as_ref()
             .map(|request| request.bind(py).clone())
+    }
+
+    /// The head of the request, as long as the request was not made of it.
+    pub(crate) fn head(&self) -> Option<Arc<RequestHead>> {
+        let state = self.state();
+        state.pending.as_ref()?.source.head().map(Arc::clone)
     }
 
     /// The request's environ, which is that of its request object.

@@ -1,5 +1,7 @@
 //! Where the environ of a request comes from.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::COOKIE;
 use pyo3::intern;
@@ -14,9 +16,9 @@ pub(crate) enum RequestSource {
     Environ(Py<PyDict>),
     /// What a connection has read. Few async views look at it, so the environ is made when
     /// it is asked for.
-    Connection(Box<RequestHead>, Bytes),
+    Connection(Arc<RequestHead>, Bytes),
     /// The same with a body that may still be arriving, for a worker.
-    Arriving(Box<RequestHead>, Py<InputStream>),
+    Arriving(Arc<RequestHead>, Py<InputStream>),
 }
 
 impl RequestSource {
@@ -25,10 +27,18 @@ impl RequestSource {
         match self {
             Self::Environ(environ) => Ok(environ.bind(py).clone()),
             Self::Connection(head, content) => {
-                let input = Py::new(py, InputStream::complete(content.clone()))?;
+                let input = Py::new(py, InputStream::complete(content.clone()).of(head))?;
                 build_environ(py, head, &input)
             }
             Self::Arriving(head, input) => build_environ(py, head, input),
+        }
+    }
+
+    /// The head that a connection has read.
+    pub(crate) fn head(&self) -> Option<&Arc<RequestHead>> {
+        match self {
+            Self::Environ(_) => None,
+            Self::Connection(head, _) | Self::Arriving(head, _) => Some(head),
         }
     }
 

@@ -2,6 +2,8 @@
 //! application's own: in contexts that are made natively, with the answer made natively if it
 //! is a plain value. Everything else is done by Flask's own methods, on the same thread.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -59,13 +61,13 @@ fn call_view<'py>(application: &Bound<'py, PyAny>, route: &Route) -> Outcome<'py
 pub(crate) fn serve_view(
     plan: &DispatchPlan,
     application: &Bound<'_, PyAny>,
-    head: RequestHead,
+    head: Arc<RequestHead>,
     input: &Py<InputStream>,
     route: &Route,
     mut responder: Responder,
 ) -> PyResult<()> {
     let py = application.py();
-    let source = RequestSource::Arriving(Box::new(head), input.clone_ref(py));
+    let source = RequestSource::Arriving(head, input.clone_ref(py));
     let pushed = match push(plan, application, source, route) {
         Ok(pushed) => pushed?,
         Err(source) => {

@@ -45,7 +45,13 @@ pub(super) fn resolve(
     context: Option<&Py<PyContext>>,
 ) {
     if let Ok(promise) = value.cast::<Promise>() {
-        resolver.follow(promise.get().core());
+        let source = promise.get().core();
+        resolver
+            .promise()
+            .origin()
+            .causes
+            .add(&source.origin().causes);
+        resolver.follow(source);
         return;
     }
     let resolved = is_awaitable(value).and_then(|is_awaitable| {

@@ -148,6 +148,7 @@ impl PromiseAwaiter {
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<Self>>> {
         let this = slf.get();
         if let Some(outcome) = this.promise.outcome() {
+            this.promise.origin().causes.become_known(slf.py());
             let value = into_result(slf.py(), outcome)?;
             return Err(PyStopIteration::new_err((value,)));
         }

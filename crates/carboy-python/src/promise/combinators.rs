@@ -42,6 +42,9 @@ pub(super) fn combine(
     }
     let shape = Shape { rule, container };
     let origin = Origin::here(py, Some(label));
+    for source in &sources {
+        origin.causes.add(&source.origin().causes);
+    }
     Ok(gather(rule, &sources, shape, Owner::current(py)?, origin))
 }
 

@@ -58,6 +58,7 @@ impl Handler {
     ) -> PyResult<(Core, Self)> {
         let (promise, resolver) = Core::pending(Owner::current(py)?, Origin::here(py, Some(label)));
         promise.depend_on(source);
+        promise.origin().causes.add(&source.origin().causes);
         let handler = Self {
             action,
             context: Some(context::copy_current(py)?),
@@ -175,6 +176,7 @@ impl Handler {
         let context = self.context.as_ref().map(|context| context.bind(py));
         if let Some(context) = context {
             context::enter(context)?;
+            self.resolver.promise().origin().causes.become_known(py);
         }
         let result = match (call, outcome) {
             (Call::WithValue(function), Outcome::Fulfilled(Value(value))) => {

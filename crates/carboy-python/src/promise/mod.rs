@@ -32,12 +32,13 @@
 //!   thread, or else this stack of sync code (a worker's request, or a plain thread).
 //!   Handlers run there: on the loop as callbacks, in sync code while it waits in
 //!   `result()`. Settling never runs Python handlers by itself.
-//! * **The scope** is the request that the promise was made in (`scope.rs`): when it ends,
-//!   what is unfinished is cancelled. Outside of requests it is the process.
+//! * **The scope** is the request that the promise was made in (`scope.rs`): when it ends, also
+//!   because the client goes, what is unfinished is cancelled. Outside of requests it is the process.
 //! * [`remaining`] says how long the work may take.
 
 mod awaitable;
 mod awaiter;
+mod causes;
 mod combinators;
 mod handler;
 mod host;
@@ -46,12 +47,14 @@ mod object;
 mod origin;
 mod owner;
 mod pending;
+mod request_scope;
 mod resolver;
 mod scope;
 mod search;
 mod waiter;
 
 pub(crate) use awaiter::PromiseAwaiter;
+pub(crate) use causes::keep_causes;
 #[allow(
     unused_imports,
     reason = "for native code that has something to promise"
@@ -64,8 +67,11 @@ pub(crate) use owner::Owner;
     reason = "for native code that has something to promise"
 )]
 pub(crate) use pending::PendingPromise;
+pub(crate) use request_scope::{
+    begin_scope_of_request, end_scope_of_request, find_request_scope, prepare_scope_for_async_code,
+};
 pub(crate) use resolver::PromiseResolver;
-pub(crate) use scope::{PromiseScope, end_current as end_scope_of_request};
+pub(crate) use scope::PromiseScope;
 pub(crate) use search::{holds_promises, promise_of_value};
 #[allow(
     unused_imports,

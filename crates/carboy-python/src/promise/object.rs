@@ -18,7 +18,7 @@ use super::origin::Origin;
 use super::owner::Owner;
 use super::resolver::{PromiseResolver, checked_error};
 use super::search::Counted;
-use super::{scope, waiter};
+use super::{request_scope, scope, waiter};
 use crate::names;
 
 /// A value that may not be there yet.
@@ -51,6 +51,11 @@ impl Promise {
         &self.core
     }
 
+    /// Says that nobody will look at the outcome, and nobody needs to.
+    pub(crate) fn ignore(&self) {
+        self.core.mark_handled();
+    }
+
     fn chain(&self, py: Python<'_>, action: Action, label: &str) -> PyResult<Self> {
         let (promise, handler) = Handler::new(py, &self.core, action, label)?;
         self.core.react(Reaction::Handler(handler));
@@ -58,12 +63,10 @@ impl Promise {
     }
 
     /// A pending promise that is to follow this one.
-    #[expect(clippy::unused_self, reason = "it is made from this one")]
     fn derive(&self, py: Python<'_>, label: &str) -> PyResult<(Core, Resolver<PromiseHost>)> {
-        Ok(Core::pending(
-            Owner::current(py)?,
-            Origin::here(py, Some(label)),
-        ))
+        let origin = Origin::here(py, Some(label));
+        origin.causes.add(&self.core.origin().causes);
+        Ok(Core::pending(Owner::current(py)?, origin))
     }
 
     /// The error for who takes the promise for its value.
@@ -254,6 +257,7 @@ impl Promise {
         self.core.mark_handled();
         let timeout = timeout.map(checked_timeout).transpose()?;
         waiter::wait(py, &self.core, timeout)?;
+        self.core.origin().causes.become_known(py);
         match self.core.outcome() {
             Some(outcome) => into_result(py, outcome),
             None => Err(cancelled_error(py, None)),
@@ -313,6 +317,13 @@ impl Promise {
         std::mem::forget(self.core.interest());
         self.core.react(Reaction::Follow(resolver));
         Ok(Self::new(core))
+    }
+
+    /// Let it stop when the client goes, also in a request that goes on then, as one that
+    /// changes something does. Who waits gets ``ClientDisconnected``.
+    fn cancellable(slf: &Bound<'_, Self>) -> PyResult<Py<Self>> {
+        request_scope::mark_cancellable(slf.py(), &slf.get().core)?;
+        Ok(slf.clone().unbind())
     }
 
     /// Let the work go on after the request that it was begun in, and log if it fails.

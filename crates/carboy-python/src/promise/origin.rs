@@ -4,6 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::causes::Causes;
 use crate::ffi::frame::Frame;
 use crate::names;
 
@@ -16,6 +17,8 @@ pub(crate) struct Origin {
     label: Option<Box<str>>,
     /// The code, and the position of the instruction in it.
     place: Option<(Py<PyAny>, i32)>,
+    /// The HTTP calls that the outcome is made of.
+    pub(super) causes: Causes,
 }
 
 impl Origin {
@@ -24,6 +27,7 @@ impl Origin {
         Self {
             label: label.map(Box::from),
             place: find_place(py).ok().flatten(),
+            causes: Causes::new(),
         }
     }
 

@@ -35,6 +35,16 @@ impl PendingPromise {
         self.resolver.promise().on_cancel(Box::new(hook));
     }
 
+    /// Whether it matters of which HTTP call the outcome is.
+    pub(crate) fn notes_call(&self) -> bool {
+        self.resolver.promise().origin().causes.are_kept()
+    }
+
+    /// Says of which HTTP call the outcome is, a `carboy.http.Call` or None.
+    pub(crate) fn set_call(&self, call: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.resolver.promise().origin().causes.set_call(call)
+    }
+
     /// Fulfils the promise with a value as it is, awaitable or not. Without effect if the
     /// promise is settled, as by a cancellation.
     pub(crate) fn fulfil(self, _py: Python<'_>, value: Py<PyAny>) {

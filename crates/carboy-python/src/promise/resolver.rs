@@ -29,6 +29,11 @@ impl PromiseResolver {
         awaitable::resolve(py, &self.resolver, &value, None);
     }
 
+    /// Says that the outcome is made of HTTP calls.
+    fn add_calls(&self, calls: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        self.resolver.promise().origin().causes.add_calls(calls)
+    }
+
     /// Rejects the promise with an exception.
     fn reject(&self, error: Bound<'_, PyAny>) -> PyResult<()> {
         let error = checked_error(&error)?;

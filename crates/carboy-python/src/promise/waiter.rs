@@ -14,6 +14,7 @@ use super::host::{Core, Failure, cancelled_error, into_result};
 use super::native_loop::call_later;
 use super::object::Promise;
 use super::owner::Owner;
+use super::scope::PromiseScope;
 use crate::attach::detached;
 use crate::names;
 use crate::worker::{Pool, SlotId, WorkerId, current_worker, new_slot_id, wait_at_bridge};
@@ -116,7 +117,7 @@ fn stacks_behind(promise: &Core, here: &Owner) -> PyResult<Vec<Arc<Owner>>> {
 ///
 /// `RuntimeError` on the thread of a running event loop, and for a promise that depends on
 /// the caller itself; `TimeoutError` when `timeout` has passed; what a signal's handler
-/// raises.
+/// raises; the reason for which the request is given up meanwhile.
 pub(super) fn wait(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyResult<()> {
     if promise.is_settled() {
         return Ok(());
@@ -154,6 +155,8 @@ pub(crate) fn wait_in_any_code(py: Python<'_>, promise: &Py<Promise>) -> PyResul
 }
 
 fn wait_here(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyResult<()> {
+    let scope = PromiseScope::of_request(py)?;
+    let scope = scope.as_ref().map(Bound::get);
     let waiter = Waiter::new();
     let limit = Limit::new(py, timeout)?;
     let _timer = match (limit.left, &waiter.worker) {
@@ -165,7 +168,14 @@ fn wait_here(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyRes
     };
     let woken = Arc::clone(&waiter);
     promise.react(Reaction::Waiter(Box::new(move || woken.wake())));
-    wait_until_settled(py, promise, &waiter, &limit)
+    if let Some(scope) = scope {
+        scope.add_waiter(&waiter);
+    }
+    let waited = wait_until_settled(py, promise, &waiter, &limit, scope);
+    if let Some(scope) = scope {
+        scope.remove_waiter(&waiter);
+    }
+    waited
 }
 
 fn wait_until_settled(
@@ -173,6 +183,7 @@ fn wait_until_settled(
     promise: &Core,
     waiter: &Arc<Waiter>,
     limit: &Limit,
+    scope: Option<&PromiseScope>,
 ) -> PyResult<()> {
     let here = Owner::of_stack();
     while !promise.is_settled() {
@@ -181,6 +192,12 @@ fn wait_until_settled(
             stack.add_waiter(waiter);
         }
         let mut result = run_jobs(promise, &stacks);
+        if let Some(reason) = scope.and_then(PromiseScope::interruption)
+            && matches!(result, Ok(false))
+            && !promise.is_settled()
+        {
+            result = Err(reason.into_error(py));
+        }
         if matches!(result, Ok(false)) {
             let left = limit
                 .at

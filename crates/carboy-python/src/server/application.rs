@@ -1,10 +1,12 @@
 //! The application that `carboy-server` calls: decides between the loop and a worker.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use carboy_server::{
@@ -24,7 +26,7 @@ use crate::flask::{
     start_on_loop_thread,
 };
 use crate::names;
-use crate::promise::end_scope_of_request;
+use crate::promise::{begin_scope_of_request, end_scope_of_request};
 use crate::worker::{Pool, with_request_input};
 use crate::wsgi::{
     EnvironSettings, InputStream, RequestHead, Responder, build_environ, serve_wsgi,
@@ -33,6 +35,9 @@ use crate::wsgi::{
 /// A body up to this size is collected before an async view runs on the loop; a larger one
 /// is served on a worker, where the view's reads may wait.
 const BODY_ON_LOOP_BYTES: usize = 1024 * 1024;
+
+/// The server's own answer to a request whose time is up.
+const TIME_IS_UP: &str = "504 Gateway Timeout: the time for this request is up\n";
 
 /// A body that is declared to be no larger is waited for before a worker gets the request: a
 /// client on a slow line must not hold a thread while it sends a form. What has arrived of
@@ -54,8 +59,9 @@ impl PythonApplication {
         plan: Arc<DispatchPlan>,
         pool: Arc<Pool>,
         event_loop: Py<NativeEventLoop>,
+        settings: EnvironSettings,
     ) -> Self {
-        let settings = Arc::new(EnvironSettings::new(true));
+        let settings = Arc::new(settings);
         Self(Rc::new(Parts {
             plan,
             pool,
@@ -83,14 +89,15 @@ impl Parts {
             body,
             connection,
             takeover,
-            client: _,
+            client,
         } = request;
         let settings = Arc::clone(&self.settings);
-        let head = RequestHead::new(
+        let head = Arc::new(RequestHead::new(
             (method, uri, raw_target, version, headers),
             &connection,
+            client,
             settings,
-        );
+        ));
         let placement = if takeover.is_some() {
             Placement::OnWorker(Reason::Upgrade, None)
         } else if body.expects_continue() {
@@ -108,6 +115,7 @@ impl Parts {
             Ok(input) => input,
             Err(error) => InputStream::failed(error),
         };
+        let input = input.of(&head);
         match takeover.map(carboy_server::TakeoverOffer::accept) {
             Some(Ok((socket, takeover))) => {
                 self.serve_takeover(head, input, socket, takeover).await
@@ -118,7 +126,12 @@ impl Parts {
     }
 
     /// Serves a request of an async view: on the loop, once its body has arrived.
-    async fn serve_routed(&self, head: RequestHead, body: RequestBody, route: Route) -> Response {
+    async fn serve_routed(
+        &self,
+        head: Arc<RequestHead>,
+        body: RequestBody,
+        route: Route,
+    ) -> Response {
         let content = if body.is_empty() {
             Bytes::new()
         } else {
@@ -126,7 +139,7 @@ impl Parts {
                 Buffered::Complete(content) => content,
                 Buffered::Partial { prefix, rest } => {
                     self.plan.count_on_worker(Reason::LargeBody);
-                    let input = InputStream::arriving(rest.into_reader(prefix));
+                    let input = InputStream::arriving(rest.into_reader(prefix)).of(&head);
                     return self.serve_on_worker(head, input, None).await;
                 }
                 Buffered::Failed(error) => return refuse(&error),
@@ -149,11 +162,17 @@ impl Parts {
         Python::attach(|py| self.plan.place(py, &query))
     }
 
-    async fn serve_on_loop(&self, head: RequestHead, content: Bytes, route: Route) -> Response {
+    async fn serve_on_loop(
+        &self,
+        head: Arc<RequestHead>,
+        content: Bytes,
+        route: Route,
+    ) -> Response {
         let (responder, answer) = Responder::new(&head.method);
+        let answer = await_answer(answer, Arc::clone(&head));
         Python::attach(|py| {
             let started = context::new_empty(py).and_then(|context| {
-                let source = RequestSource::Connection(Box::new(head), content);
+                let source = RequestSource::Connection(head, content);
                 let sink = Sink::Connection(responder, Arc::clone(&self.pool));
                 let event_loop = self.event_loop.bind(py);
                 start_on_loop_thread(
@@ -169,41 +188,43 @@ impl Parts {
                 error.write_unraisable(py, None);
             }
         });
-        await_answer(answer).await
+        answer.await
     }
 
     /// Serves a request on a worker. With a route, nothing but its view is the application's.
     async fn serve_on_worker(
         &self,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         input: InputStream,
         route: Option<Route>,
     ) -> Response {
         let (responder, answer) = Responder::new(&head.method);
+        let answer = await_answer(answer, Arc::clone(&head));
         match route {
             None => self.dispatch(head, input, responder, None),
             Some(route) => self.dispatch_view(head, input, responder, route),
         }
-        await_answer(answer).await
+        answer.await
     }
 
     /// Serves a request that asks for an upgrade: a library in the application may take
     /// the connection over by the socket in the environ, or answer in the ordinary way.
     async fn serve_takeover(
         &self,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         input: InputStream,
         socket: UnixStream,
         takeover: TakeoverResponse,
     ) -> Response {
         let (responder, answer) = Responder::new(&head.method);
+        let answer = await_answer(answer, Arc::clone(&head));
         self.dispatch(head, input, responder, Some(socket));
-        takeover.or_answer(await_answer(answer)).await
+        takeover.or_answer(answer).await
     }
 
     fn dispatch(
         &self,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         input: InputStream,
         responder: Responder,
         socket: Option<UnixStream>,
@@ -221,7 +242,7 @@ impl Parts {
 
     fn dispatch_view(
         &self,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         input: InputStream,
         responder: Responder,
         route: Route,
@@ -249,6 +270,12 @@ fn in_context_of_request<T>(
 ) -> PyResult<T> {
     let context = context::new_empty(py)?.into_bound(py);
     context::enter(&context)?;
+    if let Some(head) = input.get().request()
+        && head.life.time_left().is_some()
+        && let Err(error) = begin_scope_of_request(py, head, None)
+    {
+        error.write_unraisable(py, None);
+    }
     let result = with_request_input(py, input, serve);
     end_scope_of_request(py);
     context::exit(&context).and(input.get().release(py))?;
@@ -316,11 +343,20 @@ async fn arriving_input(body: RequestBody) -> Result<InputStream, BodyError> {
     }
 }
 
-async fn await_answer(answer: oneshot::Receiver<Response>) -> Response {
-    // A request that was broken off before its head has nothing better to say.
-    answer
-        .await
-        .unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n"))
+/// Waits for the application's answer, or for the end of the time that there is for it.
+async fn await_answer(mut answer: oneshot::Receiver<Response>, head: Arc<RequestHead>) -> Response {
+    let mut timer = None;
+    poll_fn(|task| {
+        if let Poll::Ready(answer) = Pin::new(&mut answer).poll(task) {
+            // A request that was broken off before its head has nothing better to say.
+            let broken_off =
+                |_| plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n");
+            return Poll::Ready(answer.unwrap_or_else(broken_off));
+        }
+        let is_late = head.life.poll_answer_limit(&mut timer, task);
+        is_late.map(|()| plain(StatusCode::GATEWAY_TIMEOUT, TIME_IS_UP))
+    })
+    .await
 }
 
 /// The answer to a request whose body can't be had, where no application reads it.

@@ -15,10 +15,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::application::PythonApplication;
+use crate::cancellation::CancellationSettings;
 use crate::event_loop::NativeEventLoop;
 use crate::flask::DispatchPlan;
 use crate::runtime;
 use crate::worker::WorkerPool;
+use crate::wsgi::EnvironSettings;
 
 #[derive(Default)]
 struct State {
@@ -31,7 +33,7 @@ struct State {
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct NativeServer {
     /// Held, because the plan does not.
-    _application: Py<PyAny>,
+    application: Py<PyAny>,
     event_loop: Py<NativeEventLoop>,
     workers: Py<WorkerPool>,
     plan: Arc<DispatchPlan>,
@@ -71,7 +73,7 @@ impl NativeServer {
         let (trigger, shutdown) = Shutdown::pair();
         let plan = Arc::new(DispatchPlan::new(application)?);
         Ok(Self {
-            _application: application.clone().unbind(),
+            application: application.clone().unbind(),
             event_loop,
             workers,
             plan,
@@ -215,8 +217,14 @@ impl NativeServer {
         }
         let pool = Arc::clone(&this.workers.get().pool);
         let event_loop = this.event_loop.clone_ref(py);
-        let application =
-            PythonApplication::new(Arc::clone(&this.plan), pool, event_loop.clone_ref(py));
+        let cancellation = CancellationSettings::of(this.application.bind(py))?;
+        let settings = EnvironSettings::new(true, cancellation, event_loop.clone_ref(py));
+        let application = PythonApplication::new(
+            Arc::clone(&this.plan),
+            pool,
+            event_loop.clone_ref(py),
+            settings,
+        );
         let server = Server::new(application, config);
         this.state().statistics = Some(server.statistics());
         let shutdown = this.shutdown.clone();

@@ -5,20 +5,23 @@
 //! caller leaves it for that while.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyTuple};
 
 use super::slot::{Slot, SlotGuard};
 use super::thread::{current_input, current_worker, current_worker_loop, wait_at_bridge};
 use crate::attach::detached;
+use crate::cancellation::explain_end;
 use crate::event_loop::{Deferred, NativeEventLoop, start_task};
 use crate::ffi::{context, thread_state};
 use crate::names;
+use crate::promise::prepare_scope_for_async_code;
 
 /// The loops that serve requests in this process, for threads that the application itself
 /// has started; the last one is theirs. A worker's loop is that of its server.
@@ -74,10 +77,10 @@ pub(crate) fn awaits() -> u64 {
 /// none yet; copying makes CPython create it.
 fn current_context(py: Python<'_>) -> PyResult<Bound<'_, PyContext>> {
     let greenlet = names::current_greenlet(py)?.call0()?;
-    let mut current = greenlet.getattr(pyo3::intern!(py, "gr_context"))?;
+    let mut current = greenlet.getattr(intern!(py, "gr_context"))?;
     if current.is_none() {
         context::copy_current(py)?;
-        current = greenlet.getattr(pyo3::intern!(py, "gr_context"))?;
+        current = greenlet.getattr(intern!(py, "gr_context"))?;
     }
     Ok(current.cast_into::<PyContext>()?)
 }
@@ -108,27 +111,45 @@ pub(crate) fn await_on_loop(py: Python<'_>, awaitable: Bound<'_, PyAny>) -> PyRe
         return Err(PyRuntimeError::new_err("the event loop was stopped"));
     }
     AWAITS.fetch_add(1, Ordering::Relaxed);
+    let mut request = None;
     if let Some(input) = current_input(py) {
         // Async code must not wait for the body on the loop's thread: it is there before.
         input.get().collect(py)?;
+        request = input.get().request().map(Arc::clone);
     }
+    if let Some(head) = &request {
+        prepare_scope_for_async_code(py, head)?;
+    }
+    let of_task = request.clone();
     let home = event_loop.clone().unbind();
     let awaitable = awaitable.unbind();
-    wait_for_loop(py, move |slot, context| {
+    let result = wait_for_loop(py, move |slot, context| {
         let guard = SlotGuard::new(slot.clone().unbind());
         let context = context.clone().unbind();
         let action = Box::new(move |py: Python<'_>| {
             if let Some(slot) = guard.release() {
-                start_on_loop(
+                let task = start_on_loop(
                     home.bind(py),
                     awaitable.bind(py),
                     slot.bind(py),
                     context.bind(py),
                 );
+                // What is not done yet may be cancelled, until the caller has its result.
+                if let (Some(head), Some(task)) = (of_task, task)
+                    && let Ok(is_done) = task.call_method0(intern!(py, "done"))
+                    && !is_done.is_truthy().unwrap_or(true)
+                {
+                    head.life.set_task(Some(task.unbind()));
+                }
             }
         });
         post_to_loop(&event_loop, action)
-    })
+    });
+    let Some(head) = request else {
+        return result;
+    };
+    head.life.set_task(None);
+    result.map_err(|error| explain_end(py, Some(&head.life), error))
 }
 
 /// Lets `post` begin something on the loop, leaving the caller's context to it, and waits
@@ -217,16 +238,20 @@ impl PostedAction {
 }
 
 /// The loop's side of the bridge: makes the task and takes its first step at once.
-fn start_on_loop(
-    event_loop: &Bound<'_, NativeEventLoop>,
-    awaitable: &Bound<'_, PyAny>,
-    slot: &Bound<'_, Slot>,
-    context: &Bound<'_, PyContext>,
-) {
+fn start_on_loop<'py>(
+    event_loop: &Bound<'py, NativeEventLoop>,
+    awaitable: &Bound<'py, PyAny>,
+    slot: &Bound<'py, Slot>,
+    context: &Bound<'py, PyContext>,
+) -> Option<Bound<'py, PyAny>> {
     let started = names::deliver(event_loop.py())
         .and_then(|deliver| deliver.call1((event_loop, awaitable, slot)))
         .and_then(|coroutine| start_task(event_loop, &coroutine, context, None));
-    if let Err(error) = started {
-        slot.get().settle(Err(error));
+    match started {
+        Ok(task) => Some(task),
+        Err(error) => {
+            slot.get().settle(Err(error));
+            None
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn current_worker_loop(py: Python<'_>) -> Option<Py<NativeEventLoop>>
 }
 
 /// The body of the request that this stack serves.
-pub(super) fn current_input(py: Python<'_>) -> Option<Py<InputStream>> {
+pub(crate) fn current_input(py: Python<'_>) -> Option<Py<InputStream>> {
     with_worker(|worker| worker.input.as_ref().map(|input| input.clone_ref(py))).flatten()
 }
 

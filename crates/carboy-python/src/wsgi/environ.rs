@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use carboy_server::{Address, ConnectionInfo};
+use carboy_server::{Address, Client, ConnectionInfo};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pyo3::intern;
@@ -14,6 +14,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::InputStream;
+use crate::cancellation::{CancellationSettings, RequestLife};
+use crate::event_loop::NativeEventLoop;
 use crate::names;
 
 /// The name of the server. Applications that look for gunicorn before they read a chunked
@@ -28,14 +30,24 @@ const SERVER_SOFTWARE: &str = concat!(
 pub(crate) struct EnvironSettings {
     /// Whether several threads may call the application at once.
     multithread: bool,
+    /// When requests are given up.
+    pub(crate) cancellation: CancellationSettings,
+    /// The loop that serves.
+    pub(crate) event_loop: Py<NativeEventLoop>,
     /// The constant part of the last request, which as a rule is that of all.
     constant: Mutex<Option<(Address, bool, Py<PyDict>)>>,
 }
 
 impl EnvironSettings {
-    pub(crate) fn new(multithread: bool) -> Self {
+    pub(crate) fn new(
+        multithread: bool,
+        cancellation: CancellationSettings,
+        event_loop: Py<NativeEventLoop>,
+    ) -> Self {
         Self {
             multithread,
+            cancellation,
+            event_loop,
             constant: Mutex::new(None),
         }
     }
@@ -73,6 +85,8 @@ pub(crate) struct RequestHead {
     pub(crate) local: Address,
     pub(crate) secure: bool,
     pub(crate) settings: Arc<EnvironSettings>,
+    /// What may end the request early.
+    pub(crate) life: RequestLife,
 }
 
 impl RequestHead {
@@ -85,9 +99,12 @@ impl RequestHead {
             HeaderMap,
         ),
         connection: &Rc<ConnectionInfo>,
+        client: Client,
         settings: Arc<EnvironSettings>,
     ) -> Self {
+        let life = RequestLife::new(client, &method, &headers, &settings.cancellation);
         Self {
+            life,
             method,
             uri,
             raw_target,
@@ -98,6 +115,14 @@ impl RequestHead {
             secure: connection.secure,
             settings,
         }
+    }
+
+    /// Whether the request has a scope from its beginning, and not only once it needs one: it
+    /// has a deadline, or the application wants its client watched.
+    pub(crate) fn needs_scope(&self) -> bool {
+        let settings = &self.settings.cancellation;
+        self.life.time_left().is_some()
+            || settings.is_policy_chosen && settings.policy.ends_request(self.life.is_safe())
     }
 
     /// The path with its percent-escapes decoded.

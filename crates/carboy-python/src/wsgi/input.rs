@@ -1,7 +1,7 @@
 //! `wsgi.input`: the body of a request as a file.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
 use carboy_server::{BodyError, BodyReader};
@@ -9,6 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::RequestHead;
 use crate::attach::detached;
 use crate::ffi::thread_state;
 use crate::names;
@@ -35,6 +36,8 @@ struct State {
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct InputStream {
     state: Mutex<State>,
+    /// The request, by which the server finds it again from its environ.
+    request: Option<Arc<RequestHead>>,
 }
 
 impl InputStream {
@@ -50,6 +53,7 @@ impl InputStream {
                 chunks,
                 ..State::default()
             }),
+            request: None,
         }
     }
 
@@ -60,6 +64,7 @@ impl InputStream {
                 reader: Some(reader),
                 ..State::default()
             }),
+            request: None,
         }
     }
 
@@ -70,7 +75,19 @@ impl InputStream {
                 failure: Some(failure),
                 ..State::default()
             }),
+            request: None,
         }
+    }
+
+    /// The body of this request.
+    pub(crate) fn of(mut self, request: &Arc<RequestHead>) -> Self {
+        self.request = Some(Arc::clone(request));
+        self
+    }
+
+    /// The request that it is the body of.
+    pub(crate) fn request(&self) -> Option<&Arc<RequestHead>> {
+        self.request.as_ref()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

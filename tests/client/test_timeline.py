@@ -1,0 +1,113 @@
+"""Which calls a request has made, and which of them waited for which."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask
+from support.live import Live
+from support.upstream import Upstream, UpstreamCall
+
+from carboy import Promise, http
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    def answer(call: UpstreamCall) -> None:
+        call.answer(call.target.encode())
+
+    with Upstream(answer) as service:
+        yield service
+
+
+def dependencies() -> dict[str, list[str]]:
+    """By the name of each call, the names of those that it depends on."""
+
+    def name(call: http.Call) -> str:
+        return call.url.rpartition("/")[2]
+
+    return {name(call): sorted(map(name, call.depends_on)) for call in http.timeline()}
+
+
+#: A and B together, C after A, D after B and C.
+DEPENDENT = {"a": [], "b": [], "c": ["a"], "d": ["b", "c"]}
+
+
+def by_handlers(fetch: Callable[[str], Promise[str]]) -> Promise[str]:
+    a, b = fetch("a"), fetch("b")
+    c = a.then(lambda _: fetch("c"))
+    return Promise.all(b, c).then(lambda _: fetch("d"))
+
+
+def by_results(fetch: Callable[[str], Promise[str]]) -> str:
+    a, b = fetch("a"), fetch("b")
+    a.result()
+    c = fetch("c")
+    b.result()
+    c.result()
+    return fetch("d").result()
+
+
+async def by_awaits(fetch: Callable[[str], Promise[str]]) -> str:
+    a, b = fetch("a"), fetch("b")
+    await a
+    c = fetch("c")
+    await Promise.all(b, c)
+    return await fetch("d")
+
+
+async def by_coroutine_handlers(fetch: Callable[[str], Promise[str]]) -> str:
+    async def third(_: str) -> str:
+        return await fetch("c")
+
+    a, b = fetch("a"), fetch("b")
+    c = a.then(third)
+    return await Promise.call(lambda *_: fetch("d"), b, c)
+
+
+@pytest.mark.parametrize("program", [by_handlers, by_results, by_awaits, by_coroutine_handlers])
+def test_it_is_known_what_a_call_depends_on(
+    program: Callable[[Any], Any], upstream: Upstream
+) -> None:
+    app = Flask(__name__)
+    app.debug = True
+
+    def fetch(name: str) -> Promise[str]:
+        return http.get(f"{upstream.url}/{name}").then(lambda response: response.text)
+
+    if program.__name__ in ("by_handlers", "by_results"):
+
+        @app.get("/")
+        def view() -> Any:
+            last = program(fetch)
+            if isinstance(last, Promise):
+                last.result()
+            return dependencies()
+
+    else:
+
+        @app.get("/")
+        async def async_view() -> Any:
+            await program(fetch)
+            return dependencies()
+
+    with Live(app) as live:
+        answers = [json.loads(live.get("/").body) for _ in range(2)]
+    assert answers == [DEPENDENT] * 2
+
+
+def test_nothing_is_kept_without_debug(upstream: Upstream) -> None:
+    app = Flask(__name__)
+
+    @app.get("/")
+    def view() -> Any:
+        http.get(f"{upstream.url}/a").result()
+        return dependencies()
+
+    with Live(app) as live:
+        assert json.loads(live.get("/").body) == {}
