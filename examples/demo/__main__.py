@@ -26,7 +26,7 @@ from services import SERVICES
 DIRECTORY = str(Path(__file__).resolve().parent)
 DEFAULT_PORT = 8000
 START_TIMEOUT_SECONDS = 10.0
-CHECK_TIMEOUT_SECONDS = 35.0
+CHECK_TIMEOUT_SECONDS = 55.0
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ADDRESS = re.compile(r"http://127\.0\.0\.1:[1-9]\d*")
 
@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="examples/demo",
-        description="One dashboard, three HTTP services, five ways to fetch them from Flask.",
+        description="One dashboard, three HTTP services, eight ways to fetch them from Flask.",
     )
     parser.add_argument(
         "--once", action="store_true", help="call every view, print the table of times, and exit"
@@ -151,7 +151,12 @@ def running(arguments: argparse.Namespace) -> Iterator[tuple[BackgroundProcess, 
         server = BackgroundProcess(
             arguments.server,
             command,
-            environment={**addresses, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+            environment={
+                **addresses,
+                "CARBOY_HTTP_TIMELINE": "1",
+                "NO_PROXY": "127.0.0.1",
+                "no_proxy": "127.0.0.1",
+            },
             directory=DIRECTORY,
             echo=not arguments.once,
         )

@@ -1,6 +1,6 @@
-"""The demo's Flask app: five views that fetch the same dashboard, and a page that compares them.
+"""The demo's Flask app: eight views that fetch the same dashboard, and a page that compares them.
 
-Nothing in it knows carboy: `flask --app app run` serves it too.
+`flask --app app run` serves it too, but for the view that returns promises.
 """
 
 import asyncio
@@ -11,7 +11,16 @@ import aiohttp
 from flask import Flask, abort, render_template, request
 from highlight import highlight
 from services import CRITICAL_PATH_MS, SERVICES, SUM_MS
-from views import asyncio_run, sequential, shared_aiohttp, shared_httpx, thread_pool
+from views import (
+    asyncio_run,
+    carboy_async,
+    carboy_def,
+    carboy_returned,
+    sequential,
+    shared_aiohttp,
+    shared_httpx,
+    thread_pool,
+)
 
 VIEWS = (
     (sequential, "Plain requests", "def"),
@@ -19,6 +28,9 @@ VIEWS = (
     (asyncio_run, "asyncio.run in a view", "def"),
     (shared_aiohttp, "One aiohttp client", "async def"),
     (shared_httpx, "One httpx client", "async def"),
+    (carboy_def, "carboy.http, results", "def"),
+    (carboy_returned, "carboy.http, returned promises", "def"),
+    (carboy_async, "carboy.http, awaited", "async def"),
 )
 CROWD_LIMIT = 50
 

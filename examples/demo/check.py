@@ -29,6 +29,8 @@ class Expectation:
     view: str
     concurrent: bool
     one_thread: bool
+    # Whether the picture is the client's own, with phases and dependencies.
+    has_kept_timeline: bool = False
 
     def __str__(self) -> str:
         if self.concurrent:
@@ -42,6 +44,9 @@ EXPECTATIONS = (
     Expectation("asyncio_run", concurrent=True, one_thread=False),
     Expectation("shared_aiohttp", concurrent=True, one_thread=True),
     Expectation("shared_httpx", concurrent=True, one_thread=True),
+    Expectation("carboy_def", concurrent=True, one_thread=False, has_kept_timeline=True),
+    Expectation("carboy_returned", concurrent=True, one_thread=False, has_kept_timeline=True),
+    Expectation("carboy_async", concurrent=True, one_thread=True, has_kept_timeline=True),
 )
 
 
@@ -97,6 +102,21 @@ def overlap_fault(expectation: Expectation, answer: dict) -> str | None:
     return None
 
 
+def kept_timeline_fault(answer: dict) -> str | None:
+    """Say what is wrong with the phases and dependencies that the client has kept."""
+    needs = {call["service"]: call["depends_on"] for call in answer["calls"]}
+    if needs != {service.name: [service.needs] if service.needs else [] for service in SERVICES}:
+        return f"the timeline does not know what each call needed: {needs}"
+    for call in answer["calls"]:
+        names = [name for name, _, _ in call["phases"]]
+        if "head" not in names:
+            return f"the timeline knows nothing of the first byte of {call['service']}"
+        times = [time for _, *times in call["phases"] for time in times]
+        if times != sorted(times) or not call["start_ms"] <= times[0] <= times[-1]:
+            return f"the phases of {call['service']} are out of order: {call['phases']}"
+    return None
+
+
 def crowd_faults(crowd: list[Visit], wall_ms: float, threads: int) -> list[str]:
     """Say what is wrong with how a crowd was served by an async view."""
     faults = []
@@ -122,6 +142,8 @@ async def check_view(session: aiohttp.ClientSession, expectation: Expectation) -
             visits = [await visit(session, expectation.view) for _ in range(ROUNDS)]
             median_ms = statistics.median(each.duration_ms for each in visits)
         if fault := overlap_fault(expectation, visits[-1].answer):
+            faults.append(fault)
+        if expectation.has_kept_timeline and (fault := kept_timeline_fault(visits[-1].answer)):
             faults.append(fault)
         least_ms = (CRITICAL_PATH_MS if expectation.concurrent else SUM_MS) - TIMER_TOLERANCE_MS
         if median_ms < least_ms:

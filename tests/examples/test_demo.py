@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
-VIEWS = ("sequential", "thread_pool", "asyncio_run", "shared_aiohttp", "shared_httpx")
+VIEWS = (
+    *("sequential", "thread_pool", "asyncio_run", "shared_aiohttp", "shared_httpx"),
+    *("carboy_def", "carboy_returned", "carboy_async"),
+)
 
 
 def test_demo_finds_every_view_right():
@@ -15,7 +18,7 @@ def test_demo_finds_every_view_right():
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=90,
+        timeout=120,
         check=False,
     )
     assert completed.returncode == 0, completed.stdout

@@ -13,17 +13,19 @@ function element(name, attributes, text) {
 }
 
 // The critical path is found backwards: from the call that ended last to the one that ended
-// just before it began, and so on to the first.
+// just before it began, and so on to the first. Where it is known which calls were needed, only
+// those count.
 function criticalPath(calls) {
   const path = [];
-  let end = Infinity;
-  for (;;) {
-    const candidates = calls.filter((call) => call.end_ms <= end);
-    if (!candidates.length) return path.reverse();
+  let candidates = calls;
+  while (candidates.length) {
     const last = candidates.reduce((a, b) => (b.end_ms > a.end_ms ? b : a));
     path.push(last);
-    end = last.start_ms;
+    candidates = last.depends_on
+      ? calls.filter((call) => last.depends_on.includes(call.service))
+      : calls.filter((call) => call.end_ms <= last.start_ms);
   }
+  return path.reverse();
 }
 
 function chart(container, height, left, endMs, label) {
@@ -70,6 +72,14 @@ function drawWaterfall(container, unsorted) {
     const top = barTop(call);
     const kind = path.includes(call) ? "bar" : "bar slack";
     group.append(element("rect", { class: kind, x: x(call.start_ms), y: top, width: wide, height: barHeight, rx: 4 }));
+    const waiting = call.phases?.find(([name]) => name === "head");
+    if (waiting) {
+      const [, begin, end] = waiting;
+      const part = { class: "waiting", x: x(begin), y: top, width: Math.max(x(end) - x(begin), 0), height: barHeight };
+      group.append(element("rect", part));
+      const words = call.phases.map(([name, from, to]) => `${name} ${(to - from).toFixed(1)} ms`);
+      group.append(element("title", {}, [`${call.service}: ${words.join(", ")}`, ...call.depends_on.map((name) => `needed ${name}`)].join("; ")));
+    }
     const label = { x: 0, y: top + 13 };
     if (narrow) {
       // Above the bar: to the right from its start, or to the left from its end.

@@ -1,1 +1,1 @@
-"""The same dashboard, fetched in five ways: each file is one view."""
+"""The same dashboard, fetched in eight ways: each file is one view."""
