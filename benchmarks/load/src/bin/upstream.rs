@@ -1,5 +1,5 @@
 //! The slow service that the fan-out views call: `/a` answers `{"name": "a"}`
-//! after 10 ms.
+//! after 10 ms, `/a?20` after 20 ms.
 //!
 //! It is written in Rust so that it takes little of the core that it shares with
 //! the load generator.
@@ -18,14 +18,15 @@ use serde_json::json;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const DELAY: Duration = Duration::from_millis(10);
+const DELAY_MS: u64 = 10;
 
 fn main() -> io::Result<()> {
     serving::serve(answer)
 }
 
 async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
-    tokio::time::sleep(DELAY).await;
+    let asked = request.uri().query().and_then(|query| query.parse().ok());
+    tokio::time::sleep(Duration::from_millis(asked.unwrap_or(DELAY_MS))).await;
     let name = request.uri().path().trim_start_matches('/');
     let body = json!({ "name": name }).to_string();
     let mut response = Response::new(Full::new(Bytes::from(body)));
