@@ -722,6 +722,7 @@ class NativeServer:
         drain_timeout: float | None = None,
         drain_linger: float | None = None,
         connection_limit: int | None = None,
+        request_limit: int | None = None,
         access_log: bool = False,
     ) -> None: ...
     def bind_tcp(self, host: str, port: int, backlog: int) -> None: ...

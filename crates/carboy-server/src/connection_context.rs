@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::activity::Activity;
+use crate::admission::RequestLimit;
 use crate::connection_set::ConnectionSet;
 use crate::shutdown::Stage;
 use crate::statistics::{Counters, Statistics};
@@ -20,6 +21,7 @@ use crate::{ConnectionInfo, ServerConfig};
 pub(crate) struct ServerState {
     pub(crate) config: ServerConfig,
     pub(crate) statistics: Statistics,
+    pub(crate) request_limit: RequestLimit,
     pub(crate) connections: ConnectionSet,
     pub(crate) stage: Cell<Stage>,
     /// Wakes every connection and every listener when the stage changes.
@@ -31,6 +33,7 @@ pub(crate) struct ServerState {
 impl ServerState {
     pub(crate) fn new(config: ServerConfig) -> Self {
         Self {
+            request_limit: RequestLimit::new(config.request_limit),
             config,
             statistics: Statistics::default(),
             connections: ConnectionSet::default(),

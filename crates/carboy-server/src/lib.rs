@@ -7,6 +7,7 @@
 mod accept;
 mod access_log;
 mod activity;
+mod admission;
 mod application;
 mod body_error;
 mod body_reader;
@@ -38,6 +39,7 @@ mod tunnel;
 mod wire;
 
 pub use access_log::AccessLog;
+pub use admission::Admission;
 pub use application::{Application, Response};
 pub use body_error::BodyError;
 pub use body_reader::BodyReader;

@@ -89,4 +89,10 @@ pub struct ServerConfig {
     pub access_log: Option<AccessLog>,
     /// Connections open at once; more wait in the kernel's queue.
     pub connection_limit: Option<usize>,
+    /// Requests in progress at once; more are answered with a 503 at once.
+    ///
+    /// None by default: which number a server can bear is a matter of its application.
+    /// Idle connections don't count, or the keep-alive connections of a load balancer would
+    /// use the limit up.
+    pub request_limit: Option<usize>,
 }

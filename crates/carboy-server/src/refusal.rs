@@ -107,6 +107,9 @@ refusals! {
     /// CONNECT (RFC 9110 section 9.3.6).
     Connect = NOT_IMPLEMENTED, "connect",
         "CONNECT is not supported: this is not a proxy.";
+    /// As many requests are in progress as there may be (RFC 9110 section 15.6.4).
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded",
+        "The server answers as many requests as it may. Try again in a moment.";
     /// Something hyper's parser refused although the wire let it pass.
     Unparsable = BAD_REQUEST, "unparsable",
         "The request could not be parsed.";

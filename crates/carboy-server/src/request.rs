@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, Version};
 
-use crate::{Client, RequestBody, TakeoverOffer};
+use crate::{Admission, Client, RequestBody, TakeoverOffer};
 
 /// One request whose head passed the gate.
 #[derive(Debug)]
@@ -33,6 +33,9 @@ pub struct Request {
     pub client: Client,
     /// Present when the request asks for another protocol (RFC 9110 section 7.8).
     pub takeover: Option<TakeoverOffer>,
+    /// To be kept until the application is done with the request, also when its client has
+    /// gone: see [`ServerConfig::request_limit`](crate::ServerConfig::request_limit).
+    pub admission: Admission,
 }
 
 /// The two ends of a connection.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use tokio::time::Instant;
 
+use crate::Admission;
 use crate::access_log::{Entry, RequestLine};
 use crate::connection_context::ConnectionContext;
 
@@ -21,6 +22,7 @@ pub(crate) struct RequestRecord {
     sent_bytes: u64,
     complete: bool,
     line: Option<Line>,
+    admission: Admission,
 }
 
 /// What the access log wants to know, kept only if there is one.
@@ -52,7 +54,13 @@ impl RequestRecord {
             sent_bytes: 0,
             complete: false,
             line,
+            admission: Admission::default(),
         }
+    }
+
+    /// The request was let in, and is in progress as long as this exists.
+    pub(crate) fn admitted(&mut self, admission: Admission) {
+        self.admission = admission;
     }
 
     pub(crate) fn context(&self) -> &Rc<ConnectionContext> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -23,6 +23,9 @@ use crate::response_check::ResponseCheck;
 use crate::{
     Application, Client, Refusal, Request, RequestBody, Response, ResponseBody, TakeoverOffer, gate,
 };
+
+/// When a client may try again that was refused for overload: as soon as there may be room.
+const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Answers the requests of one connection.
 #[derive(Debug)]
@@ -51,12 +54,16 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
             return Answer::refusal(refused.reason, record);
         }
         let (mut head, incoming) = request.into_parts();
-        let record = RequestRecord::begin(Rc::clone(context), || {
+        let mut record = RequestRecord::begin(Rc::clone(context), || {
             RequestLine::Parsed(head.method.clone(), head.uri.clone(), head.version)
         });
         if let Err(reason) = gate::check(&head.method, &head.uri, head.version, &head.headers) {
             return Answer::refusal(reason, record);
         }
+        let Some(admission) = context.server().request_limit.admit() else {
+            return Answer::refusal(Refusal::Overloaded, record);
+        };
+        record.admitted(admission.clone());
         let config = &context.server().config;
         let expects_continue =
             head.version >= Version::HTTP_11 && head.headers.contains_key(EXPECT);
@@ -90,6 +97,7 @@ impl<A: Application> hyper::service::Service<http::Request<Incoming>> for Servic
             connection: Rc::clone(&context.info),
             client: Client::new(&context.activity),
             takeover,
+            admission,
         };
         let source = Source::Application(Box::pin(self.application.call(request)));
         Answer {
@@ -157,7 +165,8 @@ impl Future for Answer {
 }
 
 /// Plain text that names what was wrong, and the end of the connection: what
-/// follows a refused head can't be trusted to be a request.
+/// follows a refused head can't be trusted to be a request. Only where nothing is wrong with
+/// the head, the connection may go on.
 fn refusal_response(reason: Refusal) -> Response {
     let text = format!("{}\n{}\n", reason.status(), reason.sentence());
     let mut response = Response::new(ResponseBody::full(Bytes::from(text)));
@@ -167,6 +176,10 @@ fn refusal_response(reason: Refusal) -> Response {
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if reason == Refusal::Overloaded {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    } else {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }

@@ -64,6 +64,13 @@ impl Statistics {
         self.0.in_flight_requests.get()
     }
 
+    /// Connections open now on which no request is being answered: those that wait for one,
+    /// send one, or were taken over.
+    pub fn idle_connections(&self) -> u64 {
+        self.open_connections()
+            .saturating_sub(self.in_flight_requests())
+    }
+
     /// Requests whose response was sent to its end or broken off.
     pub fn served_requests(&self) -> u64 {
         self.0.served_requests.get()

@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use carboy_server::{
-    Application, BodyError, Buffered, Request, RequestBody, Response, ResponseBody,
+    Admission, Application, BodyError, Buffered, Request, RequestBody, Response, ResponseBody,
     TakeoverResponse,
 };
 use http::header::{CONTENT_TYPE, HOST};
@@ -90,6 +90,7 @@ impl Parts {
             connection,
             takeover,
             client,
+            admission,
         } = request;
         let settings = Arc::clone(&self.settings);
         let head = Arc::new(RequestHead::new(
@@ -107,7 +108,9 @@ impl Parts {
             self.place(&head)
         };
         let (reason, route) = match placement {
-            Placement::OnLoop(route) => return self.serve_routed(head, body, route).await,
+            Placement::OnLoop(route) => {
+                return self.serve_routed(head, body, route, admission).await;
+            }
             Placement::OnWorker(reason, route) => (reason, route),
         };
         self.plan.count_on_worker(reason);
@@ -118,10 +121,11 @@ impl Parts {
         let input = input.of(&head);
         match takeover.map(carboy_server::TakeoverOffer::accept) {
             Some(Ok((socket, takeover))) => {
-                self.serve_takeover(head, input, socket, takeover).await
+                self.serve_takeover(head, input, (socket, takeover), admission)
+                    .await
             }
             // Without a descriptor for the socket the application sees an ordinary request.
-            Some(Err(_)) | None => self.serve_on_worker(head, input, route).await,
+            Some(Err(_)) | None => self.serve_on_worker(head, input, route, admission).await,
         }
     }
 
@@ -131,6 +135,7 @@ impl Parts {
         head: Arc<RequestHead>,
         body: RequestBody,
         route: Route,
+        admission: Admission,
     ) -> Response {
         let content = if body.is_empty() {
             Bytes::new()
@@ -140,13 +145,13 @@ impl Parts {
                 Buffered::Partial { prefix, rest } => {
                     self.plan.count_on_worker(Reason::LargeBody);
                     let input = InputStream::arriving(rest.into_reader(prefix)).of(&head);
-                    return self.serve_on_worker(head, input, None).await;
+                    return self.serve_on_worker(head, input, None, admission).await;
                 }
                 Buffered::Failed(error) => return refuse(&error),
             }
         };
         self.plan.count_on_loop();
-        self.serve_on_loop(head, content, route).await
+        self.serve_on_loop(head, content, route, admission).await
     }
 
     fn place(&self, head: &RequestHead) -> Placement {
@@ -167,8 +172,9 @@ impl Parts {
         head: Arc<RequestHead>,
         content: Bytes,
         route: Route,
+        admission: Admission,
     ) -> Response {
-        let (responder, answer) = Responder::new(&head.method);
+        let (responder, answer) = Responder::new(&head.method, admission);
         let answer = await_answer(answer, Arc::clone(&head));
         Python::attach(|py| {
             let started = context::new_empty(py).and_then(|context| {
@@ -197,8 +203,9 @@ impl Parts {
         head: Arc<RequestHead>,
         input: InputStream,
         route: Option<Route>,
+        admission: Admission,
     ) -> Response {
-        let (responder, answer) = Responder::new(&head.method);
+        let (responder, answer) = Responder::new(&head.method, admission);
         let answer = await_answer(answer, Arc::clone(&head));
         match route {
             None => self.dispatch(head, input, responder, None),
@@ -213,10 +220,10 @@ impl Parts {
         &self,
         head: Arc<RequestHead>,
         input: InputStream,
-        socket: UnixStream,
-        takeover: TakeoverResponse,
+        (socket, takeover): (UnixStream, TakeoverResponse),
+        admission: Admission,
     ) -> Response {
-        let (responder, answer) = Responder::new(&head.method);
+        let (responder, answer) = Responder::new(&head.method, admission);
         let answer = await_answer(answer, Arc::clone(&head));
         self.dispatch(head, input, responder, Some(socket));
         takeover.or_answer(answer).await

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use carboy_server::{
-    AccessLog, Address, Limits, Listener, Server, ServerConfig, Shutdown, ShutdownTrigger,
+    AccessLog, Address, Limits, Listener, Refusal, Server, ServerConfig, Shutdown, ShutdownTrigger,
     Statistics, Timeouts,
 };
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -97,6 +97,7 @@ impl NativeServer {
         drain_timeout = None,
         drain_linger = None,
         connection_limit = None,
+        request_limit = None,
         access_log = false,
     ))]
     #[expect(
@@ -116,6 +117,7 @@ impl NativeServer {
         drain_timeout: Option<f64>,
         drain_linger: Option<f64>,
         connection_limit: Option<usize>,
+        request_limit: Option<usize>,
         access_log: bool,
     ) -> PyResult<()> {
         let defaults = Limits::default();
@@ -165,6 +167,7 @@ impl NativeServer {
             timeouts,
             access_log,
             connection_limit,
+            request_limit,
         };
         Ok(())
     }
@@ -265,10 +268,15 @@ impl NativeServer {
         let statistics = self.state().statistics.clone();
         if let Some(statistics) = statistics {
             counters.set_item("open_connections", statistics.open_connections())?;
+            counters.set_item("idle_connections", statistics.idle_connections())?;
             counters.set_item("accepted_connections", statistics.accepted_connections())?;
             counters.set_item("in_flight_requests", statistics.in_flight_requests())?;
             counters.set_item("served_requests", statistics.served_requests())?;
             counters.set_item("refused_requests", statistics.refused_in_total())?;
+            counters.set_item(
+                "overloaded_requests",
+                statistics.refused(Refusal::Overloaded),
+            )?;
             counters.set_item("broken_responses", statistics.broken_responses())?;
             counters.set_item("panics", statistics.panics())?;
         }

@@ -1,7 +1,7 @@
 //! The answer on its way from Python to the connection.
 
 use bytes::Bytes;
-use carboy_server::{Disconnected, ReasonPhrase, Response, ResponseBody, StreamSender};
+use carboy_server::{Admission, Disconnected, ReasonPhrase, Response, ResponseBody, StreamSender};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -158,11 +158,16 @@ pub(crate) struct Responder {
     answers_head: bool,
     head: Option<oneshot::Sender<Response>>,
     stream: Option<StreamSender>,
+    /// The request's place among those in progress, as long as somebody works on the answer.
+    _admission: Admission,
 }
 
 impl Responder {
     /// A responder and the end at which its connection waits.
-    pub(crate) fn new(method: &Method) -> (Self, oneshot::Receiver<Response>) {
+    pub(crate) fn new(
+        method: &Method,
+        admission: Admission,
+    ) -> (Self, oneshot::Receiver<Response>) {
         let (sender, receiver) = oneshot::channel();
         let answers_head = method == Method::HEAD;
         (
@@ -170,6 +175,7 @@ impl Responder {
                 answers_head,
                 head: Some(sender),
                 stream: None,
+                _admission: admission,
             },
             receiver,
         )
@@ -181,6 +187,7 @@ impl Responder {
             answers_head: false,
             head: None,
             stream: None,
+            _admission: Admission::default(),
         }
     }
 
