@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,24 @@ from carboy.server import Limits, ServerConfig, serve
 
 if TYPE_CHECKING:
     from carboy.server import Address
+
+
+class _Seconds(click.FloatRange):
+    """A time that is a number and not negative. ``inf`` stands for ever."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return seconds
+
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CARBOY"}
 
@@ -69,12 +88,22 @@ def main() -> None:
     help="Most connections at once; more wait.  [default: as many as descriptors]",
 )  # fmt: skip
 @click.option(
-    "--keep-alive-timeout", metavar="SECONDS", type=click.FloatRange(0),
+    "--limit-requests", metavar="COUNT", type=click.IntRange(1),
+    help="Most requests in progress at once; more are answered with 503 at once."
+    "  [default: no limit]",
+)  # fmt: skip
+@click.option(
+    "--keep-alive-timeout", metavar="SECONDS", type=_Seconds(),
     help="How long a connection may be idle.  [default: 75]",
 )  # fmt: skip
 @click.option(
-    "--shutdown-timeout", metavar="SECONDS", type=click.FloatRange(0),
+    "--shutdown-timeout", metavar="SECONDS", type=_Seconds(),
     help="How long requests may finish at a stop.  [default: 30]",
+)  # fmt: skip
+@click.option(
+    "--blocking-threshold", metavar="SECONDS", type=_Seconds(),
+    help="How long an async view may hold the event loop before the log says so, and where;"
+    " 0 for ever.  [default: 1, in debug mode 0.1]",
 )  # fmt: skip
 def run(app: str | None, app_option: str | None, **options: Any) -> None:
     """Serve APP until Ctrl-C or SIGTERM.
@@ -101,11 +130,13 @@ def run(app: str | None, app_option: str | None, **options: Any) -> None:
         threads=options["threads"],
         share_threads=options["share_threads"],
         access_log=options["access_log"],
+        blocking_threshold_seconds=options["blocking_threshold"],
         limits=Limits(
             request_line_bytes=options["limit_request_line"],
             header_bytes=options["limit_headers"],
             body_bytes=options["limit_body"],
             connection_limit=options["limit_connections"],
+            request_limit=options["limit_requests"],
             keep_alive_timeout=options["keep_alive_timeout"],
             drain_timeout=options["shutdown_timeout"],
         ),

@@ -15,6 +15,13 @@ from asyncio import SelectorEventLoop
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carboy._carboy import NativeEventLoop, TlsProtocol
+from carboy.watchdog import (
+    DEBUG_THRESHOLD_SECONDS,
+    BlockingStatistics,
+    RunWatch,
+    checked_threshold,
+    threshold_of_environment,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -50,6 +57,13 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
     """
 
     def __init__(self) -> None:
+        # Until the base class is made there is nothing to close.
+        self._closed = True
+        #: As it was set; 0 for never. None leaves it to the debug mode.
+        self._blocking_threshold_seconds = threshold_of_environment()
+        self._run_watch: RunWatch | None = None
+        #: What the watchdog has said of a stall that has not ended.
+        self._reported_stall: str | None = None
         # The base class's constructor watches its self-pipe, which the native half does.
         SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
 
@@ -57,6 +71,44 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
         """Turn the debug mode on or off."""
         super().set_debug(enabled)
         self._set_native_debug(enabled)
+        self._adjust_watch()
+
+    @property
+    def blocking_threshold_seconds(self) -> float | None:
+        """How long a callback may hold the loop before the log says so; ``None`` for ever.
+
+        A callback, a step of a task, or a view that takes longer is reported on the logger
+        ``carboy.watchdog`` while it lasts, with the place where it is. By default what
+        ``CARBOY_BLOCKING_THRESHOLD`` says in the environment, else 0.1 in debug mode, else
+        ``None``. It may be changed while the loop runs, from any thread; 0 means ``None``.
+        """
+        own = self._blocking_threshold_seconds
+        if own is None:
+            return DEBUG_THRESHOLD_SECONDS if self.get_debug() else None
+        return own or None
+
+    @blocking_threshold_seconds.setter
+    def blocking_threshold_seconds(self, seconds: float | None) -> None:
+        self._replace_blocking_threshold(0.0 if seconds is None else checked_threshold(seconds))
+
+    def _replace_blocking_threshold(self, own: float | None) -> float | None:
+        before, self._blocking_threshold_seconds = self._blocking_threshold_seconds, own
+        self._adjust_watch()
+        return before
+
+    @property
+    def has_blocking_threshold(self) -> bool:
+        """Whether the threshold was set, or has a default because of the debug mode."""
+        return self._blocking_threshold_seconds is not None or self.get_debug()
+
+    def _adjust_watch(self) -> None:
+        watch = self._run_watch
+        if watch is not None:
+            watch.adjust()
+
+    def blocking_statistics(self) -> BlockingStatistics:
+        """Return how often and how long the loop was stuck, as far as it was watched."""
+        return BlockingStatistics(*self._stall_statistics())
 
     def stop(self) -> None:
         """Stop the loop after the callbacks that are ready now."""
@@ -182,7 +234,7 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
     def _run_once(self) -> None:
         # The base class repeats this until the loop is to stop. Here one call lasts that
         # long; it leaves the base class's set-up and clean-up of a run as they are.
-        with _SignalWakeup(self):
+        with _SignalWakeup(self), RunWatch(self):
             self._run_native()
         self._stopping = True
 

@@ -28,6 +28,7 @@ from carboy.cancellation import settings_of
 from carboy.event_loop import EventLoop, new_event_loop
 from carboy.flask import patch
 from carboy.log import logger
+from carboy.watchdog import DEBUG_THRESHOLD_SECONDS, checked_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,10 @@ BACKLOG = 2048
 
 #: How long the end of the server may take to notice that all is done, in seconds.
 _IDLE_CHECK_INTERVAL = 0.05
+
+#: How long an async view may hold the loop before the log says so, in seconds. In debug mode
+#: it is asyncio's 0.1; in production every machine is busy for longer now and then.
+BLOCKING_THRESHOLD = 1.0
 
 #: How long background tasks may go on after the last request, in seconds.
 BACKGROUND_TASKS_TIMEOUT = 5.0
@@ -81,6 +86,12 @@ class Limits:
             request when the server stops. Default 1.
         connection_limit: Most connections at once; more wait in the kernel. Default: as many
             as there are descriptors.
+        request_limit: Most requests in progress at once, those included whose client has gone
+            while their view goes on; more are answered at once with 503 and ``Retry-After``.
+            Idle connections don't count. Default: no limit.
+
+    Raises:
+        ValueError: If one of them is not a number, or too small; the message names it.
     """
 
     request_line_bytes: int | None = None
@@ -94,6 +105,32 @@ class Limits:
     drain_timeout: float | None = None
     drain_linger: float | None = None
     connection_limit: int | None = None
+    request_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            # Not a number is neither smaller nor larger.
+            if value is not None and not value >= least:
+                unit = "seconds" if isinstance(least, float) else "a number"
+                raise ValueError(f"{name}={value}: it must be {unit}, at least {least:g}")
+
+
+#: The least value of each limit; those with a fraction are times in seconds.
+_LEAST: dict[str, float | int] = {
+    "request_line_bytes": 1,
+    "header_bytes": 1,
+    "header_count": 1,
+    "body_bytes": 0,
+    "header_read_timeout": 0.0,
+    "keep_alive_timeout": 0.0,
+    "body_read_timeout": 0.0,
+    "write_timeout": 0.0,
+    "drain_timeout": 0.0,
+    "drain_linger": 0.0,
+    "connection_limit": 1,
+    "request_limit": 1,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +146,9 @@ class ServerConfig:
             async code may serve another meanwhile. ``threading.local`` data is then shared
             by the requests of a thread.
         access_log: Whether each request is logged on standard output.
+        blocking_threshold_seconds: How long an async view may hold the loop before the log
+            says so, while it does, and where; 0 for ever. ``None``: as it is set for the loop,
+            else 0.1 in debug mode, else 1. See ``EventLoop.blocking_threshold_seconds``.
         limits: See ``Limits``.
     """
 
@@ -118,6 +158,7 @@ class ServerConfig:
     threads: int = 200
     share_threads: bool = True
     access_log: bool = False
+    blocking_threshold_seconds: float | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -132,14 +173,27 @@ class Server:
         _refuse_gevent()
         # A setting that is wrong is told here, before anything is served.
         settings_of(application)
+        self._application = application
         self._config = config
         self._loop = loop
         self._workers = WorkerPool(loop, config.threads, config.share_threads)
         self._native = NativeServer(application, loop, self._workers)
         self._native.configure(access_log=config.access_log, **asdict(config.limits))
+        self._restore_threshold: Callable[[], object] | None = None
         self._ended: asyncio.Future[int] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._forced = False
+
+    def _watch_loop(self) -> None:
+        """Have the loop watched as configured, until the server ends."""
+        threshold = self._config.blocking_threshold_seconds
+        if threshold is None:
+            if self._loop.has_blocking_threshold:
+                return
+            is_debug = getattr(self._application, "debug", False)
+            threshold = DEBUG_THRESHOLD_SECONDS if is_debug else BLOCKING_THRESHOLD
+        before = self._loop._replace_blocking_threshold(checked_threshold(threshold))
+        self._restore_threshold = lambda: self._loop._replace_blocking_threshold(before)
 
     def bind(self) -> list[Address]:
         """Listen, and return where.
@@ -160,6 +214,7 @@ class Server:
             target=self._workers.supervise, name="carboy-worker-supervisor", daemon=True
         )
         supervisor.start()
+        self._watch_loop()
         patch.install()
         add_home_loop(self._loop)
         self._native.start(self._set_ended)
@@ -180,6 +235,8 @@ class Server:
             _left_behind.append(self._workers)
         self._workers.stop()
         remove_home_loop(self._loop)
+        if self._restore_threshold is not None:
+            self._restore_threshold()
         patch.uninstall()
         assert self._ended is not None
         if self._ended.done():
@@ -217,13 +274,20 @@ class Server:
         """Counters: connections, requests, workers, and where requests were served.
 
         ``served_on_loop`` counts requests that ran whole on the loop's thread; each
-        ``worker_because_…`` those that a worker served, by the reason.
+        ``worker_because_…`` those that a worker served, by the reason. ``loop_stalls`` and
+        ``loop_gil_waits`` count what ``EventLoop.blocking_statistics`` does, with how long it
+        lasted in milliseconds.
         """
         statistics: dict[str, int] = dict(self._native.statistics())
         for name, count in self._native.eligibility():
             statistics["served_on_loop" if name == "on_loop" else f"worker_because_{name}"] = count
         statistics["worker_threads"] = self._workers.live_workers
         statistics["queued_requests"] = self._workers.queued_jobs
+        blocking = self._loop.blocking_statistics()
+        statistics["loop_stalls"] = blocking.stalls
+        statistics["loop_stalled_ms"] = round(blocking.stalled_seconds * 1000)
+        statistics["loop_gil_waits"] = blocking.gil_waits
+        statistics["loop_gil_wait_ms"] = round(blocking.gil_wait_seconds * 1000)
         return statistics
 
 

@@ -1,34 +1,14 @@
-"""Running coroutines on carboy's loop: results, errors, cancellation, closing."""
+"""Running coroutines and callbacks on carboy's loop: results, errors, order, closing."""
 
 import asyncio
-import contextlib
 import contextvars
-import gc
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-import weakref
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import carboy
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@pytest.fixture
-def loop() -> Iterator[carboy.EventLoop]:
-    loop = carboy.new_event_loop()
-    yield loop
-    loop.close()
 
 
 def test_run_returns_the_result_and_raises_the_error() -> None:
@@ -174,6 +154,23 @@ def test_timers_fire_in_order_and_equal_ones_as_they_were_made(loop: carboy.Even
     assert order == [-1, *range(200)]
 
 
+def test_timers_of_the_past_fire_at_once_in_the_order_of_their_times(
+    loop: carboy.EventLoop,
+) -> None:
+    order: list[object] = []
+    loop.call_later(-1, order.append, -1)
+    loop.call_later(0, order.append, 0)
+    loop.call_later(-3, order.append, -3)
+    loop.call_later(-2, order.append, -2)
+    # What is ready already comes before them.
+    loop.call_soon(order.append, "soon")
+    loop.call_soon(loop.stop)
+    loop.call_at(float("-inf"), order.append, "before all time")
+    loop.run_forever()
+
+    assert order == ["soon", "before all time", -3, -2, -1, 0]
+
+
 @pytest.mark.parametrize("delay", [0, 0.0, -1, 0.03])
 def test_a_timer_never_fires_early(loop: carboy.EventLoop, delay: float) -> None:
     fired: list[float] = []
@@ -270,51 +267,6 @@ def test_an_error_in_a_callback_goes_to_the_exception_handler(loop: carboy.Event
     assert "fail" in contexts[0]["message"]
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_what_ends_a_program_leaves_the_loop_and_loses_nothing(
-    loop: carboy.EventLoop, kind: type[BaseException]
-) -> None:
-    order: list[str] = []
-
-    def fail() -> None:
-        raise kind
-
-    loop.call_soon(order.append, "before")
-    loop.call_soon(fail)
-    loop.call_soon(order.append, "after")
-    loop.call_later(0, order.append, "timer")
-    with pytest.raises(kind):
-        loop.run_forever()
-    assert order == ["before"]
-    assert not loop.is_running()
-
-    loop.call_later(0.01, loop.stop)
-    loop.run_forever()
-    assert order == ["before", "after", "timer"]
-
-
-def test_another_base_exception_in_a_callback_does_not_stop_the_loop(
-    loop: carboy.EventLoop,
-) -> None:
-    class OwnBase(BaseException):
-        pass
-
-    contexts: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _, context: contexts.append(context))
-    order: list[str] = []
-
-    def fail() -> None:
-        raise OwnBase
-
-    loop.call_soon(fail)
-    loop.call_soon(order.append, "after")
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-
-    assert order == ["after"]
-    assert isinstance(contexts[0]["exception"], OwnBase)
-
-
 def test_a_handle_may_be_cancelled(loop: carboy.EventLoop) -> None:
     called: list[str] = []
     soon = loop.call_soon(called.append, "soon")
@@ -382,146 +334,3 @@ def test_a_loop_may_run_on_one_thread_and_then_on_another(loop: carboy.EventLoop
     results.append(loop.run_until_complete(asyncio.sleep(0, 3)))
 
     assert results == [1, 2, 3]
-
-
-def test_debug_mode_finds_slow_callbacks_and_calls_from_other_threads(
-    loop: carboy.EventLoop, caplog: pytest.LogCaptureFixture
-) -> None:
-    loop.set_debug(True)
-    loop.slow_callback_duration = 0.01
-    assert loop.get_debug()
-    errors: list[str] = []
-
-    def from_a_thread() -> None:
-        try:
-            loop.call_soon(print)
-        except RuntimeError as error:
-            errors.append(str(error))
-
-    def slow() -> None:
-        time.sleep(0.02)
-        thread = threading.Thread(target=from_a_thread)
-        thread.start()
-        thread.join()
-
-    loop.call_soon(slow)
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-
-    assert any("took" in record.getMessage() for record in caplog.records)
-    assert "Non-thread-safe" in errors[0]
-    with pytest.raises(TypeError, match="coroutines cannot be used"):
-        loop.call_soon(asyncio.sleep)
-
-
-def test_a_loop_that_was_closed_is_freed_with_its_descriptors() -> None:
-    carboy.run(asyncio.sleep(0))
-    gc.collect()
-    before = open_descriptors()
-    loops = []
-    for _ in range(20):
-        loop = carboy.new_event_loop()
-        loop.call_later(1000, print)
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
-        loops.append(weakref.ref(loop))
-    del loop
-    gc.collect()
-
-    assert open_descriptors() <= before
-    assert [reference() for reference in loops] == [None] * 20
-
-
-@pytest.mark.filterwarnings("ignore:unclosed event loop")
-@pytest.mark.filterwarnings("ignore:unclosed <socket")
-def test_a_loop_that_was_never_closed_is_freed_with_its_descriptors() -> None:
-    gc.collect()
-    before = open_descriptors()
-    loop = carboy.new_event_loop()
-    loop.call_soon(loop.stop)
-    loop.call_later(1000, loop.stop)
-    reference = weakref.ref(loop)
-    del loop
-    gc.collect()
-
-    assert reference() is None
-    assert open_descriptors() <= before
-
-
-@contextlib.contextmanager
-def run_script(source: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a script, which is ended with the block, whatever became of it."""
-    with subprocess.Popen(
-        [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-PARKED = """
-import asyncio, carboy
-async def main():
-    try:
-        print("parked", flush=True)
-        await asyncio.Event().wait()
-    finally:
-        print("cleaned up", flush=True)
-try:
-    carboy.run(main())
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-"""
-
-
-def test_keyboard_interrupt_wakes_a_parked_loop() -> None:
-    with run_script(PARKED) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "parked\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
-
-    assert (out, err, process.returncode) == ("cleaned up\ninterrupted\n", "", 0)
-
-
-def test_keyboard_interrupt_reaches_a_busy_callback() -> None:
-    source = """
-import carboy
-loop = carboy.new_event_loop()
-def busy():
-    print("busy", flush=True)
-    while True: pass
-loop.call_soon(busy)
-try:
-    loop.run_forever()
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-loop.close()
-"""
-    with run_script(source) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "busy\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
-
-    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
-
-
-def test_signal_handlers_run_on_the_loop(loop: carboy.EventLoop) -> None:
-    received: list[int] = []
-
-    def receive(number: int) -> None:
-        received.append(number)
-        if len(received) == 2:
-            loop.stop()
-
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        loop.add_signal_handler(number, receive, number)
-        loop.call_soon(os.kill, os.getpid(), number)
-    loop.run_forever()
-
-    assert sorted(received) == [signal.SIGUSR1, signal.SIGUSR2]
-    assert loop.remove_signal_handler(signal.SIGUSR1)
-    assert loop.remove_signal_handler(signal.SIGUSR2)
-    assert not loop.remove_signal_handler(signal.SIGUSR1)

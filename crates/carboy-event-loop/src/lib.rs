@@ -13,6 +13,7 @@
 //! * [`ReadyQueue`]: callbacks that are due, and how a driver that waits is woken.
 //! * [`TimerHeap`]: callbacks that wait for a time.
 //! * [`Poller`]: callbacks that wait for a descriptor.
+//! * [`watchdog`]: notices that the loop's thread is stuck.
 //! * [`transport`]: what transports decide without knowing whose bytes they carry.
 //! * [`Driver`]: the future that makes an [`EventLoop`] run on a tokio runtime;
 //!   the only file that names tokio.
@@ -27,6 +28,7 @@ mod poller;
 mod ready_queue;
 mod timer_heap;
 pub mod transport;
+pub mod watchdog;
 
 pub use callback::Callback;
 pub use clock::{clock_resolution_seconds, monotonic_seconds};

@@ -110,6 +110,8 @@ imported! {
     exception_group = "builtins" . "BaseExceptionGroup";
     item_getter = "operator" . "itemgetter";
     own_folder = "carboy.promise" . "OWN_FOLDER";
+    report_stall = "carboy.watchdog" . "report_stall";
+    report_end_of_stall = "carboy.watchdog" . "report_end_of_stall";
     background_loop = "carboy.background_loop" . "shared_background_loop";
 }
 

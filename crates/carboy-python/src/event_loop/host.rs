@@ -47,6 +47,11 @@ impl PythonHost {
     }
 }
 
+/// What the watchdog says of a callback that has held the loop.
+fn describe(py: Python<'_>, callback: &QueuedHandle) -> String {
+    QueuedHandle::describe(callback.object().bind(py)).unwrap_or_else(|error| error.to_string())
+}
+
 impl Host for PythonHost {
     type Callback = QueuedHandle;
     type Guard = AttachedCell<Queues<QueuedHandle>>;
@@ -58,16 +63,19 @@ impl Host for PythonHost {
     fn run_turn(&mut self, callbacks: &mut VecDeque<QueuedHandle>) -> ControlFlow<()> {
         let py = self.key();
         let event_loop = self.event_loop.bind(py);
+        let pulse = event_loop.get().pulse();
         while let Some(callback) = callbacks.pop_front() {
             if callback.is_cancelled() {
                 callback.release(py);
                 continue;
             }
+            let entered = pulse.enter();
             let result = if event_loop.get().is_debug() {
                 self.run_timed(py, &callback)
             } else {
                 callback.run(py)
             };
+            pulse.leave(entered, || describe(py, &callback));
             callback.release(py);
             NativeEventLoop::run_deferred(event_loop);
             if let Err(error) = result {
@@ -83,6 +91,8 @@ impl Host for PythonHost {
     }
 
     fn is_stopping(&self) -> bool {
+        // Native callbacks alone never come to a place where CPython would look.
+        thread_state::check_signals();
         self.event_loop.get().is_stop_requested() || thread_state::has_signal_error()
     }
 }

@@ -16,6 +16,7 @@ mod system_error;
 mod task;
 mod tls;
 mod unclosed;
+mod watchdog;
 mod watched;
 mod watched_object;
 mod write_limits;

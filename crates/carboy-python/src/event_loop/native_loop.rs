@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use carboy_event_loop::watchdog::Pulse;
 use carboy_event_loop::{Driver, EventLoop, Interest, Queues, monotonic_seconds};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -18,6 +19,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyTuple, PyWeakrefReference};
 
 use super::host::PythonHost;
+use super::watchdog::Watch;
 use super::watched_object::{WatchedObjects, open_descriptor_number};
 use super::{Handle, QueuedHandle};
 use crate::client;
@@ -58,6 +60,9 @@ pub(crate) struct NativeEventLoop {
     /// Weak references to the transports, by the number of their descriptors.
     transports: Mutex<HashMap<RawFd, Py<PyAny>>>,
     watched_objects: WatchedObjects,
+    /// What the watchdog looks at.
+    pulse: Arc<Pulse>,
+    pub(super) watch: Watch,
     /// Where small reads go before their length is known.
     read_buffer: Mutex<Vec<u8>>,
     /// Where TLS reads, for all connections: a memoryview of a bytearray.
@@ -73,6 +78,10 @@ pub(crate) type Deferred = Box<dyn FnOnce(Python<'_>) + Send>;
 impl NativeEventLoop {
     pub(crate) fn queues(&self) -> &NativeQueues {
         &self.queues
+    }
+
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     pub(crate) fn is_debug(&self) -> bool {
@@ -235,6 +244,8 @@ impl NativeEventLoop {
             has_deferred: AtomicBool::new(false),
             transports: Mutex::new(HashMap::new()),
             watched_objects: WatchedObjects::default(),
+            pulse: Arc::default(),
+            watch: Watch::default(),
             read_buffer: Mutex::new(Vec::with_capacity(READ_BUFFER_BYTES)),
             tls_buffer: PyOnceLock::new(),
         })
@@ -326,7 +337,7 @@ impl NativeEventLoop {
         let _running = RunningGuard::new(slf);
         let _turning = TurningGuard::new(slf);
         {
-            let _driving = thread_state::DrivingGuard::new(py);
+            let _driving = thread_state::DrivingGuard::new(py, Arc::clone(&this.pulse));
             runtime.block_on(async move { Driver::new(queues, host).await });
         }
         client::forget_connections();

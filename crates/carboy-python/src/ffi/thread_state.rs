@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
+use std::sync::Arc;
 
+use carboy_event_loop::watchdog::Pulse;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -16,6 +18,8 @@ thread_local! {
     static DRIVING: Cell<bool> = const { Cell::new(false) };
     /// The thread's state while the GIL is given back, else null.
     static SAVED: Cell<*mut ffi::PyThreadState> = const { Cell::new(ptr::null_mut()) };
+    /// Where this thread notes that it is parked, while it turns a loop.
+    static PULSE: RefCell<Option<Arc<Pulse>>> = const { RefCell::new(None) };
     /// What a signal's handler raised when the thread came back from a park.
     static SIGNAL_ERROR: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
@@ -23,12 +27,15 @@ thread_local! {
 /// Marks this thread as one that parks with the GIL given back, until dropped.
 pub(crate) struct DrivingGuard {
     before: bool,
+    pulse_before: Option<Arc<Pulse>>,
 }
 
 impl DrivingGuard {
-    pub(crate) fn new(_attached: Python<'_>) -> Self {
+    /// The parks of the thread are noted in `pulse`.
+    pub(crate) fn new(_attached: Python<'_>, pulse: Arc<Pulse>) -> Self {
         Self {
             before: DRIVING.replace(true),
+            pulse_before: PULSE.replace(Some(pulse)),
         }
     }
 }
@@ -36,7 +43,16 @@ impl DrivingGuard {
 impl Drop for DrivingGuard {
     fn drop(&mut self) {
         DRIVING.set(self.before);
+        PULSE.set(self.pulse_before.take());
     }
+}
+
+fn note(what: impl FnOnce(&Pulse)) {
+    PULSE.with_borrow(|pulse| {
+        if let Some(pulse) = pulse {
+            what(pulse);
+        }
+    });
 }
 
 /// Whether this thread turns a loop now, and so must not wait for anything.
@@ -64,6 +80,7 @@ pub(crate) fn release_while_parked() {
     if !DRIVING.get() || !SAVED.get().is_null() {
         return;
     }
+    note(Pulse::park);
     // SAFETY: DRIVING says that this thread is inside run_forever and so attached, and SAVED
     // is null, so it was not given back already. Until the unpark hook this thread executes
     // only tokio's I/O driver, which touches no Python object.
@@ -77,9 +94,21 @@ pub(crate) fn acquire_after_park() {
     if state.is_null() {
         return;
     }
+    note(Pulse::resume);
     // SAFETY: The state came from PyEval_SaveThread on this very thread.
     unsafe { ffi::PyEval_RestoreThread(state) };
-    // SAFETY: The thread is attached again.
+    note(Pulse::resumed);
+    check_signals();
+}
+
+/// Runs the handlers of signals that have arrived, on the main thread. What one raises ends
+/// the loop.
+pub(crate) fn check_signals() {
+    if !DRIVING.get() {
+        return;
+    }
+    // SAFETY: DRIVING says that this thread is inside run_forever, and it is not parked: its
+    // callers run on it between two callbacks. So it is attached.
     if unsafe { ffi::PyErr_CheckSignals() } != 0 {
         let error = Python::attach(PyErr::fetch);
         SIGNAL_ERROR.replace(Some(error));

@@ -126,8 +126,11 @@ pub(crate) fn start_on_loop_thread(
     let exchange = Bound::new(py, exchange)?;
     let coroutine = names::serve_on_loop(py)?.call1((&exchange,))?;
     let name = exchange.get().route.endpoint.bind(py);
+    let pulse = event_loop.get().pulse();
+    let entered = pulse.enter();
     let started = start_task(event_loop, &coroutine, context, Some(name));
     NativeEventLoop::run_deferred(event_loop);
+    pulse.leave(entered, || format!("the view of {name}"));
     match started {
         Ok(task) => exchange.get().note_task(task),
         Err(error) => exchange.get().break_off(py, error),
