@@ -179,6 +179,18 @@ pub(crate) fn has_eager_start(py: Python<'_>) -> bool {
     })
 }
 
+/// Whether asyncio's descriptions of callbacks leave their arguments out but in debug mode
+/// (CPython 3.13).
+pub(crate) fn hides_arguments(py: Python<'_>) -> PyResult<bool> {
+    static ANSWER: PyOnceLock<bool> = PyOnceLock::new();
+    ANSWER
+        .get_or_try_init(py, || {
+            let defaults = format_callback_source(py)?.getattr("__kwdefaults__")?;
+            Ok(!defaults.is_none())
+        })
+        .copied()
+}
+
 /// Whether `asyncio.Server` wants to know which transports it has (CPython 3.13).
 pub(crate) fn server_counts_transports(py: Python<'_>) -> PyResult<bool> {
     static ANSWER: PyOnceLock<bool> = PyOnceLock::new();

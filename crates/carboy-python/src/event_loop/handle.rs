@@ -1,11 +1,12 @@
 //! `asyncio.Handle` and `asyncio.TimerHandle`: what `call_soon` and `call_later` return.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use carboy_event_loop::{Callback, Interest};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyContext, PyDict, PyTuple};
+use pyo3::types::{PyContext, PyDict, PyFloat, PyTuple};
 
 use super::NativeEventLoop;
 use super::call::Call;
@@ -23,8 +24,16 @@ pub(crate) struct HandleState {
     context: Py<PyContext>,
     cancelled: AtomicBool,
     event_loop: Py<NativeEventLoop>,
-    /// Where the handle was made, in debug mode: a `traceback.StackSummary`.
-    source_traceback: Option<Py<PyAny>>,
+    /// In debug mode.
+    origin: Option<Box<Origin>>,
+}
+
+/// What debug mode knows of a handle.
+struct Origin {
+    /// Where it was made: a `traceback.StackSummary`.
+    source_traceback: Py<PyAny>,
+    /// What it was when it was cancelled, for the log of slow callbacks.
+    cancelled: OnceLock<String>,
 }
 
 impl HandleState {
@@ -39,7 +48,12 @@ impl HandleState {
             context,
             cancelled: AtomicBool::new(false),
             event_loop,
-            source_traceback,
+            origin: source_traceback.map(|source_traceback| {
+                Box::new(Origin {
+                    source_traceback,
+                    cancelled: OnceLock::new(),
+                })
+            }),
         }
     }
 
@@ -47,10 +61,16 @@ impl HandleState {
         self.cancelled.load(Ordering::Acquire)
     }
 
-    /// Cancels, and says whether it was not cancelled before.
-    fn cancel(&self, py: Python<'_>) -> bool {
+    /// Cancels, and says whether it was not cancelled before. `describe` is asked, in debug
+    /// mode, what it is.
+    fn cancel(&self, py: Python<'_>, describe: impl FnOnce() -> PyResult<String>) -> bool {
         if self.cancelled.swap(true, Ordering::AcqRel) {
             return false;
+        }
+        if let Some(origin) = &self.origin
+            && let Ok(description) = describe()
+        {
+            origin.cancelled.set(description).ok();
         }
         self.clear(py);
         true
@@ -97,14 +117,13 @@ impl HandleState {
         error: PyErr,
         handle: &Py<PyAny>,
     ) -> PyResult<()> {
-        let source = (call.callback(), call.arguments(py)?);
-        let source = names::format_callback_source(py)?.call1(source)?;
+        let source = self.source(py, call)?;
         let details = PyDict::new(py);
         details.set_item("message", format!("Exception in callback {source}"))?;
         details.set_item("exception", error.into_value(py))?;
         details.set_item("handle", handle)?;
-        if let Some(source_traceback) = &self.source_traceback {
-            details.set_item("source_traceback", source_traceback)?;
+        if let Some(origin) = &self.origin {
+            details.set_item("source_traceback", &origin.source_traceback)?;
         }
         let event_loop = self.event_loop.bind(py);
         event_loop.call_method1("call_exception_handler", (details,))?;
@@ -121,22 +140,53 @@ impl HandleState {
         call.map(|call| call.arguments(py)).transpose()
     }
 
-    fn repr(&self, py: Python<'_>, name: &str) -> PyResult<String> {
-        match self.call(py) {
-            None => Ok(format!("<{name} cancelled>")),
-            Some(call) => {
-                let source = names::format_callback_source(py)?
-                    .call1((call.callback(), call.arguments(py)?))?
-                    .to_string();
-                Ok(format!("<{name} {source}>"))
-            }
+    fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let origin = self.origin.as_ref()?;
+        Some(origin.source_traceback.clone_ref(py))
+    }
+
+    /// What asyncio says of the callback.
+    fn source<'py>(&self, py: Python<'py>, call: &Call) -> PyResult<Bound<'py, PyAny>> {
+        let format = names::format_callback_source(py)?;
+        let parts = (call.callback(), call.arguments(py)?);
+        if names::hides_arguments(py)? {
+            let keywords = PyDict::new(py);
+            keywords.set_item("debug", self.event_loop.get().is_debug())?;
+            return format.call(parts, Some(&keywords));
         }
+        format.call1(parts)
+    }
+
+    /// As `asyncio.Handle.__repr__`; `when_seconds` is what a timer has besides.
+    fn repr(&self, py: Python<'_>, name: &str, when_seconds: Option<f64>) -> PyResult<String> {
+        let origin = self.origin.as_deref();
+        if let Some(description) = origin.and_then(|origin| origin.cancelled.get()) {
+            return Ok(description.clone());
+        }
+        let mut parts = vec![name.to_owned()];
+        if self.is_cancelled() {
+            parts.push("cancelled".to_owned());
+        }
+        if let Some(when_seconds) = when_seconds {
+            parts.push(format!("when={}", PyFloat::new(py, when_seconds).repr()?));
+        }
+        if let Some(call) = self.call(py) {
+            parts.push(self.source(py, &call)?.to_string());
+        }
+        if let Some(origin) = origin {
+            let place = origin.source_traceback.bind(py).get_item(-1)?;
+            let (file, line) = (place.get_item(0)?, place.get_item(1)?);
+            parts.push(format!("created at {file}:{line}"));
+        }
+        Ok(format!("<{}>", parts.join(" ")))
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.context)?;
-        visit.call(&self.source_traceback)?;
+        if let Some(origin) = &self.origin {
+            visit.call(&origin.source_traceback)?;
+        }
         let mut result = Ok(());
         self.call.visit(visit, |call| {
             if let Some(call) = call {
@@ -157,8 +207,8 @@ impl HandleState {
         self.clear(py);
         self.context.drop_ref(py);
         self.event_loop.drop_ref(py);
-        if let Some(source_traceback) = self.source_traceback {
-            source_traceback.drop_ref(py);
+        if let Some(origin) = self.origin {
+            origin.source_traceback.drop_ref(py);
         }
     }
 }
@@ -173,7 +223,8 @@ pub(crate) struct Handle {
 impl Handle {
     /// Cancels the callback. It is not called if it was not called yet.
     fn cancel(&self, py: Python<'_>) {
-        self.state.cancel(py);
+        self.state
+            .cancel(py, || self.state.repr(py, "Handle", None));
     }
 
     /// Whether the callback was cancelled.
@@ -209,14 +260,11 @@ impl Handle {
 
     #[getter]
     fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state
-            .source_traceback
-            .as_ref()
-            .map(|traceback| traceback.clone_ref(py))
+        self.state.source_traceback(py)
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        self.state.repr(py, "Handle")
+        self.state.repr(py, "Handle", None)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -252,7 +300,8 @@ pub(crate) struct TimerHandle {
 impl TimerHandle {
     /// Cancels the callback. It is not called if it was not called yet.
     fn cancel(&self, py: Python<'_>) {
-        if self.state.cancel(py) && !self.fired.load(Ordering::Acquire) {
+        let describe = || self.state.repr(py, "TimerHandle", Some(self.when_seconds));
+        if self.state.cancel(py, describe) && !self.fired.load(Ordering::Acquire) {
             let event_loop = self.state.event_loop.get();
             event_loop.queues().count_cancelled_timer(py);
         }
@@ -296,10 +345,7 @@ impl TimerHandle {
 
     #[getter]
     fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state
-            .source_traceback
-            .as_ref()
-            .map(|traceback| traceback.clone_ref(py))
+        self.state.source_traceback(py)
     }
 
     fn __lt__(&self, other: &Bound<'_, Self>) -> bool {
@@ -307,8 +353,7 @@ impl TimerHandle {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        self.state
-            .repr(py, &format!("TimerHandle when={}", self.when_seconds))
+        self.state.repr(py, "TimerHandle", Some(self.when_seconds))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -379,6 +424,14 @@ impl QueuedHandle {
     pub(crate) fn make_known(&self, py: Python<'_>) {
         if let Self::Soon(handle) = self {
             free_list::track(handle.bind(py));
+        }
+    }
+
+    /// The Python object, if it is a handle.
+    pub(crate) fn handle(&self) -> Option<&Py<PyAny>> {
+        match self {
+            Self::Ready(..) => None,
+            handle => Some(handle.object()),
         }
     }
 

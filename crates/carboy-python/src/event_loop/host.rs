@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use carboy_event_loop::{Callback, Host, Queues};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{NativeEventLoop, QueuedHandle};
@@ -32,10 +33,14 @@ impl PythonHost {
 
     #[cold]
     fn run_timed(&self, py: Python<'_>, callback: &QueuedHandle) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        // asyncio's exception handler says where the callback was made that runs now.
+        let current_handle = intern!(py, "_current_handle");
+        event_loop.setattr(current_handle, callback.handle())?;
         let started = Instant::now();
         let result = callback.run(py);
         let elapsed_seconds = started.elapsed().as_secs_f64();
-        let event_loop = self.event_loop.bind(py);
+        event_loop.setattr(current_handle, py.None())?;
         let threshold_seconds: f64 = event_loop.getattr("slow_callback_duration")?.extract()?;
         if elapsed_seconds >= threshold_seconds {
             let message = format!("Executing %s took {elapsed_seconds:.3} seconds");

@@ -194,7 +194,7 @@ impl NativeEventLoop {
         arguments: Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
         let py = slf.py();
-        let state = Self::new_handle_state(slf, callback, arguments, None, "add_reader")?;
+        let state = Self::new_handle_state(slf, callback, arguments, None)?;
         let handle = new_object(py, Handle { state })?.unbind();
         let queued = QueuedHandle::Soon(handle.clone_ref(py));
         let queues = slf.get().queues();

@@ -198,7 +198,7 @@ fn new_state<'py>(
         Some(context) => Some(context.to_owned().cast_into::<PyContext>()?),
         None => None,
     };
-    let source_traceback = check(event_loop, callback, method)?;
+    let source_traceback = check(event_loop, callback, Some(method))?;
     let call = Call::of_slice(callback, arguments)?;
     handle_state(event_loop, call, context, source_traceback)
 }
@@ -222,17 +222,20 @@ fn handle_state(
     ))
 }
 
-/// Refuses what a loop refuses, and says in debug mode where the call came from.
+/// Refuses what a loop refuses, and says in debug mode where the call came from. Only some
+/// methods look at the callback then.
 fn check<'py>(
     event_loop: &Bound<'py, NativeEventLoop>,
     callback: Borrowed<'_, 'py, PyAny>,
-    method: &str,
+    method: Option<&str>,
 ) -> PyResult<Option<Py<PyAny>>> {
     event_loop.get().check_closed()?;
     if !event_loop.get().is_debug() {
         return Ok(None);
     }
-    check_callback(&callback, method)?;
+    if let Some(method) = method {
+        check_callback(&callback, method)?;
+    }
     let stack = names::extract_stack(event_loop.py())?.call0()?;
     Ok(Some(stack.unbind()))
 }
@@ -305,7 +308,7 @@ impl NativeEventLoop {
         arguments: Bound<'_, PyTuple>,
         context: Option<Bound<'_, PyContext>>,
     ) -> PyResult<()> {
-        let state = Self::new_handle_state(slf, callback, arguments, context, "call_soon")?;
+        let state = Self::new_handle_state(slf, callback, arguments, context)?;
         queue(slf, state).map(drop)
     }
 
@@ -315,9 +318,8 @@ impl NativeEventLoop {
         callback: Bound<'_, PyAny>,
         arguments: Bound<'_, PyTuple>,
         context: Option<Bound<'_, PyContext>>,
-        method: &str,
     ) -> PyResult<HandleState> {
-        let source_traceback = check(slf, callback.as_borrowed(), method)?;
+        let source_traceback = check(slf, callback.as_borrowed(), None)?;
         let call = Call::of_tuple(callback, arguments)?;
         handle_state(slf, call, context, source_traceback)
     }
