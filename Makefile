@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # Further arguments for what a verb runs: `make upstream ARGS=flask`.
 ARGS ?=
+# How long `make soak` takes.
+SOAK_SECONDS ?= 300
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,7 +47,7 @@ unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 .DELETE_ON_ERROR:
 # The steps share one virtual environment; each uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help dev build check format test test-all upstream conformance smokes demo bench bench-client clean
+.PHONY: help dev build check format test test-all soak upstream conformance smokes demo bench bench-client clean
 
 help: ## Show this list
 	@echo "make <verb>, from a clean clone, in any order:"
@@ -91,6 +93,10 @@ test-all: $(RELEASE) $(TEST_TOOLS) $(DEMO_NEEDS) ## Build, and run every test
 	@cargo test --quiet $(LOCKED) $(PURE_CRATES)
 	$(call say,Tests of the package with the slow ones)
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(RELEASE) $(TEST_TOOLS) ## Mixed work on the event loop: five minutes, or SOAK_SECONDS=60
+	$(call say,Mixed work for $(SOAK_SECONDS) s)
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/stress/test_soak.py $(ARGS)
 
 upstream: $(RELEASE) ## Run the test suites of Flask, of its neighbours and of HTTP clients
 	$(call say,Test suites of Flask of its neighbours and of HTTP clients)

@@ -441,8 +441,8 @@ def test_a_fork_in_a_watched_loop_hangs_neither_process() -> None:
 def test_a_watched_loop_on_a_daemon_thread_does_not_keep_the_process_from_its_end() -> None:
     process = run_script("""
         import time
-        from carboy.background_loop import BackgroundLoop
-        background = BackgroundLoop()
+        from carboy.background_loop import shared_background_loop
+        background = shared_background_loop()
         background.loop.blocking_threshold_seconds = 0.001
         def busy():
             background.loop.call_later(0.0005, busy)
