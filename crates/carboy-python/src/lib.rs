@@ -31,7 +31,8 @@ mod carboy_module {
     };
     #[pymodule_export]
     use super::event_loop::{
-        Handle, NativeEventLoop, StreamTransport, TimerHandle, TlsProtocol, TlsTransport,
+        DatagramTransport, Handle, NativeEventLoop, StreamTransport, TimerHandle, TlsProtocol,
+        TlsTransport,
     };
     #[pymodule_export]
     use super::flask::{AppContextBase, Exchange, RequestContextBase};

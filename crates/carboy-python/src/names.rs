@@ -68,6 +68,8 @@ imported! {
     json_encoder = "carboy.flask.json" . "json_encoder";
     /// What transports say that they are.
     asyncio_transport = "asyncio.transports" . "_FlowControlMixin";
+    asyncio_datagram_transport = "asyncio.selector_events" . "_SelectorDatagramTransport";
+    selector_event_loop = "asyncio.selector_events" . "BaseSelectorEventLoop";
     buffered_protocol = "asyncio" . "BufferedProtocol";
     set_result_unless_cancelled = "asyncio.futures" . "_set_result_unless_cancelled";
     transport_socket = "asyncio.trsock" . "TransportSocket";
@@ -197,6 +199,12 @@ pub(crate) fn server_counts_transports(py: Python<'_>) -> PyResult<bool> {
     ANSWER
         .get_or_try_init(py, || asyncio_server(py)?.hasattr("close_clients"))
         .copied()
+}
+
+/// Whether asyncio's transports send empty datagrams (CPython 3.13). Nothing but the version
+/// tells it.
+pub(crate) fn sends_empty_datagrams(py: Python<'_>) -> bool {
+    py.version_info() >= (3, 13)
 }
 
 /// The pair (1, 0), which stands for PEP 3333.

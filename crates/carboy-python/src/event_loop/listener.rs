@@ -15,7 +15,7 @@ use super::socket_address;
 use super::socket_owner::{SocketKind, SocketOwner, python_socket};
 use super::stream::StreamTransport;
 use super::system_error::{ends_the_loop, os_error};
-use super::watched::Watched;
+use super::watched::{Ready, Watched};
 use super::{NativeEventLoop, QueuedHandle};
 use crate::ffi::{context, descriptor};
 use crate::names;
@@ -116,26 +116,33 @@ impl NativeEventLoop {
     }
 }
 
-impl Listener {
-    pub(crate) fn is_active(&self) -> bool {
-        self.active.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.active.store(false, Ordering::Release);
-    }
-
-    pub(crate) fn event_loop(&self) -> &Py<NativeEventLoop> {
+impl Ready for Listener {
+    fn event_loop(&self) -> &Py<NativeEventLoop> {
         &self.event_loop
     }
 
+    fn is_cancelled(&self, _interest: Interest) -> bool {
+        !self.is_active()
+    }
+
+    fn cancel(&self) {
+        self.active.store(false, Ordering::Release);
+    }
+
     /// Takes the connections that wait.
-    pub(crate) fn ready(&self, py: Python<'_>) -> PyResult<()> {
-        let context = self.context.bind(py);
+    fn ready(slf: &Bound<'_, Self>, _interest: Interest) -> PyResult<()> {
+        let this = slf.get();
+        let context = this.context.bind(slf.py());
         context::enter(context)?;
-        let result = self.accept_all(py);
+        let result = this.accept_all(slf.py());
         context::exit(context)?;
         result
+    }
+}
+
+impl Listener {
+    fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
     }
 
     fn accept_all(&self, py: Python<'_>) -> PyResult<()> {

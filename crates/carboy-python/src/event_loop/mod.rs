@@ -2,12 +2,15 @@
 
 mod call;
 mod factories;
+mod datagram;
+mod endpoint;
 mod flow_signal;
 mod handle;
 mod host;
 mod listener;
 mod native_loop;
 mod networking;
+mod payload;
 mod scheduling;
 mod socket_address;
 mod socket_owner;
@@ -21,6 +24,7 @@ mod watched;
 mod watched_object;
 mod write_limits;
 
+pub(crate) use datagram::DatagramTransport;
 pub(crate) use handle::{Handle, QueuedHandle, TimerHandle};
 pub(crate) use native_loop::{Deferred, NativeEventLoop, running_loop};
 pub(crate) use scheduling::install;

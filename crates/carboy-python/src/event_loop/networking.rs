@@ -5,10 +5,14 @@ use std::os::fd::RawFd;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use rustix::net::AddressFamily;
 
 use super::NativeEventLoop;
+use super::datagram::DatagramTransport;
+use super::socket_address;
 use super::socket_owner::SocketOwner;
 use super::stream::StreamTransport;
+use crate::names;
 
 #[pymethods]
 impl NativeEventLoop {
@@ -26,6 +30,32 @@ impl NativeEventLoop {
         slf.get().check_unused(slf.py(), &sock, number)?;
         let socket = SocketOwner::of_python(&sock, extra)?;
         StreamTransport::start(slf, number, socket, protocol, waiter, server)
+    }
+
+    /// Makes the transport of a socket for datagrams.
+    #[pyo3(signature = (sock, protocol, address = None, waiter = None, extra = None))]
+    fn _make_datagram_transport<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Bound<'py, PyAny>,
+        protocol: Bound<'py, PyAny>,
+        address: Option<Bound<'py, PyAny>>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Py<PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        slf.get()
+            .check_unused(py, &sock, sock.call_method0("fileno")?.extract()?)?;
+        let family: u16 = sock.getattr("family")?.extract()?;
+        let family = AddressFamily::from_raw(family);
+        if socket_address::is_known(family) {
+            let transport =
+                DatagramTransport::start(slf, &sock, family, &protocol, address, waiter, extra)?;
+            return Ok(transport.into_any());
+        }
+        // Only Python's own socket knows the addresses of this family.
+        names::selector_event_loop(py)?
+            .getattr("_make_datagram_transport")?
+            .call1((slf, sock, protocol, address, waiter, extra))
     }
 
     /// Raises if a transport uses the descriptor.
@@ -57,7 +87,8 @@ impl NativeEventLoop {
 }
 
 impl NativeEventLoop {
-    fn check_unused(
+    /// Raises if a transport uses the descriptor of this number.
+    pub(super) fn check_unused(
         &self,
         py: Python<'_>,
         descriptor: &Bound<'_, PyAny>,

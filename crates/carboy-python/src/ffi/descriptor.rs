@@ -17,7 +17,7 @@ pub(crate) fn with_borrowed<T>(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     // SAFETY: The number is not the reserved -1. That the descriptor is open can't be known
-    // of a number from Python; the operations that are passed here only hand it to epoll_ctl,
-    // which answers EBADF for a closed one.
+    // of a number from Python; the operations that are passed here only hand it to a system
+    // call, which answers EBADF for a closed one.
     Ok(operation(unsafe { BorrowedFd::borrow_raw(number) }))
 }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::StreamTransport;
 use crate::event_loop::NativeEventLoop;
+use crate::event_loop::payload::Piece;
 use crate::event_loop::write_limits;
 use crate::names;
 
@@ -93,7 +94,7 @@ impl StreamTransport {
         slf.get().check_writable("writelines")?;
         let mut pieces = Vec::new();
         for data in list_of_data.try_iter()? {
-            pieces.push(Self::piece(&data?)?);
+            pieces.push(Piece::of(&data?)?);
         }
         Self::write_pieces(slf, pieces)
     }

@@ -8,33 +8,18 @@ use carboy_event_loop::Interest;
 use carboy_event_loop::transport::{FlowControl, FlowSignal, WriteQueue};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyContext, PyTuple};
 
 use crate::event_loop::QueuedHandle;
 use crate::event_loop::flow_signal;
 use crate::event_loop::native_loop::NativeEventLoop;
+use crate::event_loop::payload::Piece;
 use crate::event_loop::socket_owner::SocketOwner;
 use crate::event_loop::system_error::os_error;
 use crate::event_loop::unclosed;
-use crate::event_loop::watched::Watched;
+use crate::event_loop::watched::{Ready, Watched};
 use crate::ffi::{context, descriptor};
 use crate::names;
-
-/// Bytes that wait to be written: the caller's own object if it can't change, else a copy.
-pub(super) enum Piece {
-    Shared(PyBackedBytes),
-    Copied(Vec<u8>),
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Shared(bytes) => bytes,
-            Self::Copied(bytes) => bytes,
-        }
-    }
-}
 
 /// The part that changes. No Python code runs and no Python object but bytes is made while
 /// it is locked, because a finalizer could then ask for the lock again.
@@ -125,10 +110,6 @@ impl StreamTransport {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn event_loop(&self) -> &Py<NativeEventLoop> {
-        &self.event_loop
-    }
-
     pub(super) fn set_protocol(&self, py: Python<'_>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
         let is_buffered = protocol.is_instance(names::buffered_protocol(py)?)?;
         let mut state = self.state();
@@ -146,7 +127,7 @@ impl StreamTransport {
     }
 
     /// Whether it is watched for this.
-    pub(crate) fn watches(&self, interest: Interest) -> bool {
+    pub(super) fn watches(&self, interest: Interest) -> bool {
         self.watched(interest).load(Ordering::Acquire)
     }
 
@@ -198,8 +179,27 @@ impl StreamTransport {
         }
     }
 
+    /// Tells the protocol to pause or to resume writing.
+    pub(super) fn signal(slf: &Bound<'_, Self>, signal: Option<FlowSignal>) -> PyResult<()> {
+        let Some(signal) = signal else {
+            return Ok(());
+        };
+        let protocol = slf.get().protocol(slf.py());
+        flow_signal::tell(&slf.get().event_loop, slf.as_any(), protocol, signal)
+    }
+}
+
+impl Ready for StreamTransport {
+    fn event_loop(&self) -> &Py<NativeEventLoop> {
+        &self.event_loop
+    }
+
+    fn is_cancelled(&self, interest: Interest) -> bool {
+        !self.watches(interest)
+    }
+
     /// The socket is ready: reads or writes, in the context in which that was asked for.
-    pub(crate) fn ready(slf: &Bound<'_, Self>, interest: Interest) -> PyResult<()> {
+    fn ready(slf: &Bound<'_, Self>, interest: Interest) -> PyResult<()> {
         let py = slf.py();
         let context = {
             let state = slf.get().state();
@@ -219,15 +219,6 @@ impl StreamTransport {
         };
         context::exit(&context)?;
         result
-    }
-
-    /// Tells the protocol to pause or to resume writing.
-    pub(super) fn signal(slf: &Bound<'_, Self>, signal: Option<FlowSignal>) -> PyResult<()> {
-        let Some(signal) = signal else {
-            return Ok(());
-        };
-        let protocol = slf.get().protocol(slf.py());
-        flow_signal::tell(slf.get().event_loop(), slf.as_any(), protocol, signal)
     }
 }
 

@@ -3,16 +3,14 @@
 use std::io::{self, IoSlice};
 
 use carboy_event_loop::Interest;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyByteArray, PyBytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 
 use super::StreamTransport;
-use super::state::Piece;
+use crate::event_loop::payload::{self, Piece};
 use crate::event_loop::system_error::{is_try_again, os_error};
-use crate::ffi::{buffer, descriptor};
+use crate::ffi::descriptor;
 use crate::names;
 
 /// Writes on a connection that was lost are logged from this one on, as in asyncio.
@@ -33,23 +31,10 @@ enum Outcome {
 
 impl StreamTransport {
     pub(crate) fn write_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let outcome = if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        let outcome = payload::with_data(data, |bytes, piece| {
             slf.get().check_writable("write")?;
-            slf.get().write_now(bytes.as_bytes(), || {
-                Piece::Shared(PyBackedBytes::from(bytes.clone()))
-            })
-        } else if is_bytes_like(data)? {
-            slf.get().check_writable("write")?;
-            // What its owner may change is copied if it can't be written at once.
-            buffer::with_bytes(data, |bytes| {
-                slf.get().write_now(bytes, || Piece::Copied(bytes.to_vec()))
-            })?
-        } else {
-            return Err(PyTypeError::new_err(format!(
-                "data argument must be a bytes-like object, not {}",
-                data.get_type().name()?.repr()?
-            )));
-        };
+            Ok::<_, PyErr>(slf.get().write_now(bytes, piece))
+        })??;
         Self::after_write(slf, outcome)
     }
 
@@ -69,7 +54,7 @@ impl StreamTransport {
         Ok(())
     }
 
-    fn write_now(&self, bytes: &[u8], piece: impl FnOnce() -> Piece) -> Outcome {
+    fn write_now(&self, bytes: &[u8], piece: &dyn Fn() -> Piece) -> Outcome {
         if bytes.is_empty() {
             return Outcome::Written;
         }
@@ -241,19 +226,4 @@ impl StreamTransport {
             .and_then(|shut_down| shut_down)
             .map_err(|error| os_error(py, &error))
     }
-
-    /// Makes a piece of any bytes-like object.
-    pub(super) fn piece(data: &Bound<'_, PyAny>) -> PyResult<Piece> {
-        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            return Ok(Piece::Shared(PyBackedBytes::from(bytes.clone())));
-        }
-        buffer::with_bytes(data, |bytes| Piece::Copied(bytes.to_vec()))
-    }
-}
-
-/// Whether asyncio takes this for data: `bytes`, `bytearray` or `memoryview`.
-fn is_bytes_like(data: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(data.is_instance_of::<PyBytes>()
-        || data.is_instance_of::<PyByteArray>()
-        || data.is_instance(names::memory_view(data.py())?)?)
 }
