@@ -70,6 +70,11 @@ imported! {
     asyncio_transport = "asyncio.transports" . "_FlowControlMixin";
     asyncio_datagram_transport = "asyncio.selector_events" . "_SelectorDatagramTransport";
     selector_event_loop = "asyncio.selector_events" . "BaseSelectorEventLoop";
+    future = "asyncio" . "Future";
+    /// Raises for a socket of `ssl`.
+    check_ssl_socket = "asyncio.base_events" . "_check_ssl_socket";
+    /// What `socket.socket` is a subclass of: it has the plain numbers of a socket's kind.
+    plain_socket = "_socket" . "socket";
     buffered_protocol = "asyncio" . "BufferedProtocol";
     set_result_unless_cancelled = "asyncio.futures" . "_set_result_unless_cancelled";
     transport_socket = "asyncio.trsock" . "TransportSocket";

@@ -13,6 +13,7 @@ mod networking;
 mod payload;
 mod scheduling;
 mod socket_address;
+mod socket_call;
 mod socket_owner;
 mod stream;
 mod system_error;

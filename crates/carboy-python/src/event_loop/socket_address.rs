@@ -57,6 +57,18 @@ pub(crate) fn to_python<'py>(
     Ok(Some(object))
 }
 
+/// An address as a system call has answered it; `None` where it has given none, as for a unix
+/// socket without a name that sends a datagram.
+pub(crate) fn of_answer<'py>(
+    py: Python<'py>,
+    address: Option<&SocketAddrAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match address {
+        Some(address) => to_python(py, address),
+        None => Ok(None),
+    }
+}
+
 /// The address that Python means, for a socket of this family; `None` where finding out
 /// takes more than reading it, such as a host's name, and for whatever Python refuses.
 pub(crate) fn from_python(

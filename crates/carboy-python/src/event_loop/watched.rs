@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 use super::NativeEventLoop;
 use super::datagram::DatagramTransport;
 use super::listener::Listener;
+use super::socket_call::SocketCall;
 use super::stream::StreamTransport;
 use super::system_error::ends_the_loop;
 
@@ -94,6 +95,8 @@ watched! {
     Listener(Listener),
     /// A socket for datagrams.
     Datagram(DatagramTransport),
+    /// A socket that somebody waits for with `sock_recv` and its kin.
+    Call(SocketCall),
 }
 
 impl Watched {
