@@ -1,8 +1,9 @@
 """The event loop, and running a coroutine on it.
 
-The loop is asyncio's own interface in full: scheduling, timers and descriptors are native
-(``carboy._carboy.NativeEventLoop``); transports, TLS, subprocesses, signals and executors
-come from CPython's base classes on top of them.
+The loop is asyncio's own interface in full. What happens once per event is native
+(``carboy._carboy.NativeEventLoop``): scheduling, timers, descriptors, the transports of sockets,
+datagrams and pipes, ``sock_recv`` and its kin, the ends of child processes. What happens
+once per connection or process comes from CPython's base classes on top of that, and so does TLS.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import asyncio
 import signal
 import ssl
 import threading
+import weakref
 from asyncio import SelectorEventLoop
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carboy._carboy import NativeEventLoop, TlsProtocol
+from carboy.child_process import SubprocessTransport, has_child_watcher_of_its_own
 from carboy.watchdog import (
     DEBUG_THRESHOLD_SECONDS,
     BlockingStatistics,
@@ -64,7 +67,7 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
         self._run_watch: RunWatch | None = None
         #: What the watchdog has said of a stall that has not ended.
         self._reported_stall: str | None = None
-        # The base class's constructor watches its self-pipe, which the native half does.
+        self._processes: weakref.WeakSet[SubprocessTransport] = weakref.WeakSet()
         SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
 
     def set_debug(self, enabled: bool) -> None:  # noqa: FBT001 - asyncio's signature.
@@ -124,7 +127,45 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
         already_closed = self.is_closed()
         super().close()
         if not already_closed:
+            for process in list(self._processes):
+                process.end_watch()
             self._close_native()
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.SubprocessProtocol,
+        args: Any,
+        shell: bool,  # noqa: FBT001 - asyncio's signature.
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> asyncio.SubprocessTransport:
+        streams = (stdin, stdout, stderr)
+        if has_child_watcher_of_its_own():
+            make: Any = super()._make_subprocess_transport  # type: ignore[misc]
+            made: asyncio.SubprocessTransport = await make(
+                protocol, args, shell, *streams, bufsize, extra, **options
+            )
+            return made
+        started: asyncio.Future[None] = self.create_future()
+        transport: Any = SubprocessTransport(
+            self, protocol, args, shell, *streams, bufsize, started, extra, **options
+        )
+        self._processes.add(transport)
+        transport.watch()
+        try:
+            await started
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        result: asyncio.SubprocessTransport = transport
+        return result
 
     def _make_ssl_transport(
         self,

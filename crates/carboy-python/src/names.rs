@@ -69,6 +69,7 @@ imported! {
     /// What transports say that they are.
     asyncio_transport = "asyncio.transports" . "_FlowControlMixin";
     asyncio_datagram_transport = "asyncio.selector_events" . "_SelectorDatagramTransport";
+    asyncio_read_transport = "asyncio" . "ReadTransport";
     selector_event_loop = "asyncio.selector_events" . "BaseSelectorEventLoop";
     future = "asyncio" . "Future";
     /// Raises for a socket of `ssl`.

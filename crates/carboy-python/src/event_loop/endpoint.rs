@@ -74,6 +74,11 @@ impl Endpoint {
         self.event_loop.get().is_debug()
     }
 
+    /// Whether the loop was closed, so that it calls nobody any more.
+    pub(crate) fn is_loop_closed(&self) -> bool {
+        self.event_loop.get().check_closed().is_err()
+    }
+
     pub(crate) fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let protocol = self.protocol.lock().unwrap_or_else(PoisonError::into_inner);
         Some(protocol.as_ref()?.bind(py).clone())

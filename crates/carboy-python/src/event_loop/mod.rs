@@ -1,9 +1,10 @@
 //! asyncio's event loop on `carboy-event-loop`: the native half of `carboy.EventLoop`.
 
 mod call;
-mod factories;
+mod child;
 mod datagram;
 mod endpoint;
+mod factories;
 mod flow_signal;
 mod handle;
 mod host;
@@ -11,6 +12,7 @@ mod listener;
 mod native_loop;
 mod networking;
 mod payload;
+mod pipe;
 mod scheduling;
 mod socket_address;
 mod socket_call;

@@ -9,6 +9,7 @@ use rustix::net::AddressFamily;
 
 use super::NativeEventLoop;
 use super::datagram::DatagramTransport;
+use super::pipe::{ReadPipeTransport, WritePipeTransport};
 use super::socket_address;
 use super::socket_owner::SocketOwner;
 use super::stream::StreamTransport;
@@ -56,6 +57,30 @@ impl NativeEventLoop {
         names::selector_event_loop(py)?
             .getattr("_make_datagram_transport")?
             .call1((slf, sock, protocol, address, waiter, extra))
+    }
+
+    /// Makes the transport of a pipe's reading end.
+    #[pyo3(signature = (pipe, protocol, waiter = None, extra = None))]
+    fn _make_read_pipe_transport<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, ReadPipeTransport>> {
+        ReadPipeTransport::start(slf, pipe, protocol, waiter, extra)
+    }
+
+    /// Makes the transport of a pipe's writing end.
+    #[pyo3(signature = (pipe, protocol, waiter = None, extra = None))]
+    fn _make_write_pipe_transport<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, WritePipeTransport>> {
+        WritePipeTransport::start(slf, pipe, protocol, waiter, extra)
     }
 
     /// Raises if a transport uses the descriptor.

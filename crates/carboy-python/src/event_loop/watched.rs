@@ -6,8 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::NativeEventLoop;
+use super::child::ChildWatch;
 use super::datagram::DatagramTransport;
 use super::listener::Listener;
+use super::pipe::{ReadPipeTransport, WritePipeTransport};
 use super::socket_call::SocketCall;
 use super::stream::StreamTransport;
 use super::system_error::ends_the_loop;
@@ -97,6 +99,12 @@ watched! {
     Datagram(DatagramTransport),
     /// A socket that somebody waits for with `sock_recv` and its kin.
     Call(SocketCall),
+    /// A pipe that is read.
+    ReadPipe(ReadPipeTransport),
+    /// A pipe that is written.
+    WritePipe(WritePipeTransport),
+    /// A child process.
+    Child(ChildWatch),
 }
 
 impl Watched {
