@@ -2,20 +2,20 @@
 
 The loop is asyncio's own interface in full. What happens once per event is native
 (``carboy._carboy.NativeEventLoop``): scheduling, timers, descriptors, the transports of sockets,
-datagrams and pipes, ``sock_recv`` and its kin, the ends of child processes. What happens
+datagrams and pipes, ``sock_recv`` and its kin, the ends of child processes, signals. What happens
 once per connection or process comes from CPython's base classes on top of that, and so does TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
+import socket
 import ssl
-import threading
 import weakref
 from asyncio import SelectorEventLoop
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
+from carboy import signal_handling
 from carboy._carboy import NativeEventLoop, TlsProtocol
 from carboy.child_process import SubprocessTransport, has_child_watcher_of_its_own
 from carboy.watchdog import (
@@ -27,14 +27,14 @@ from carboy.watchdog import (
 )
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from carboy._carboy import StreamTransport
 
 __all__ = ["EventLoop", "new_event_loop", "run"]
 
 T = TypeVar("T")
+_Ts = TypeVarTuple("_Ts")
 
 
 class _NoSelector:
@@ -130,6 +130,56 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
             for process in list(self._processes):
                 process.end_watch()
             self._close_native()
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
+        """Let the loop call ``callback`` when the process gets a signal.
+
+        The descriptor of ``signal.set_wakeup_fd`` stays as it is.
+
+        Raises:
+            RuntimeError: If this is not the main thread, or if the signal can't be caught.
+            TypeError: If the callback is a coroutine.
+            ValueError: If there is no such signal.
+        """
+        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        self._check_signal(sig)  # type: ignore[attr-defined]
+        handlers = self._handlers()
+        previous = handlers.get(sig)
+        handlers[sig] = self._make_signal_handle(callback, args)
+        try:
+            signal_handling.install(sig, self._deliver_signal)
+        except BaseException:
+            if previous is None:
+                del handlers[sig]
+            else:
+                handlers[sig] = previous
+            raise
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Give a signal its default handler again; say whether it had another.
+
+        Raises:
+            RuntimeError: If the signal can't be caught.
+            ValueError: If there is no such signal.
+        """
+        self._check_signal(sig)  # type: ignore[attr-defined]
+        if self._handlers().pop(sig, None) is None:
+            return False
+        signal_handling.uninstall(sig)
+        return True
+
+    def _handlers(self) -> dict[int, asyncio.Handle]:
+        handlers: dict[int, asyncio.Handle] = self._signal_handlers  # type: ignore[attr-defined]
+        return handlers
+
+    def _make_self_pipe(self) -> None:
+        # As the base class does it, but what arrives is thrown away natively.
+        self._ssock, self._csock = socket.socketpair()
+        for sock in (self._ssock, self._csock):
+            sock.setblocking(False)  # noqa: FBT003 - Python's signature.
+        self._internal_fds = getattr(self, "_internal_fds", 0) + 1
+        self._watch_wakeup_socket(self._ssock.fileno())
 
     async def _make_subprocess_transport(
         self,
@@ -275,35 +325,9 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
     def _run_once(self) -> None:
         # The base class repeats this until the loop is to stop. Here one call lasts that
         # long; it leaves the base class's set-up and clean-up of a run as they are.
-        with _SignalWakeup(self), RunWatch(self):
+        with signal_handling.SignalWakeup(self._csock.fileno()), RunWatch(self):
             self._run_native()
         self._stopping = True
-
-
-class _SignalWakeup:
-    """Lets a signal wake the parked loop, while the loop runs on the main thread.
-
-    Without it, a signal that arrives just before the wait begins would be handled only
-    after the next event. A descriptor that somebody else has set stays.
-    """
-
-    def __init__(self, loop: EventLoop) -> None:
-        self._loop = loop
-        self._installed = False
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        number = self._loop._csock.fileno()  # type: ignore[attr-defined]
-        previous = signal.set_wakeup_fd(number, warn_on_full_buffer=False)
-        if previous not in (-1, number):
-            signal.set_wakeup_fd(previous)
-        self._installed = previous == -1
-
-    def __exit__(self, *_: object) -> None:
-        # Handlers that were added with add_signal_handler keep the descriptor in use.
-        if self._installed and not self._loop._signal_handlers:  # type: ignore[attr-defined]
-            signal.set_wakeup_fd(-1)
 
 
 def new_event_loop() -> EventLoop:

@@ -14,6 +14,7 @@ mod networking;
 mod payload;
 mod pipe;
 mod scheduling;
+mod signals;
 mod socket_address;
 mod socket_call;
 mod socket_owner;

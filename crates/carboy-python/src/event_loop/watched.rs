@@ -10,6 +10,7 @@ use super::child::ChildWatch;
 use super::datagram::DatagramTransport;
 use super::listener::Listener;
 use super::pipe::{ReadPipeTransport, WritePipeTransport};
+use super::signals::WakeupSocket;
 use super::socket_call::SocketCall;
 use super::stream::StreamTransport;
 use super::system_error::ends_the_loop;
@@ -105,6 +106,8 @@ watched! {
     WritePipe(WritePipeTransport),
     /// A child process.
     Child(ChildWatch),
+    /// The loop's own socket, which signals write to.
+    Wakeup(WakeupSocket),
 }
 
 impl Watched {
