@@ -15,7 +15,7 @@ import weakref
 from asyncio import SelectorEventLoop
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from carboy import signal_handling
+from carboy import name_resolution, signal_handling
 from carboy._carboy import NativeEventLoop, TlsProtocol
 from carboy.child_process import SubprocessTransport, has_child_watcher_of_its_own
 from carboy.watchdog import (
@@ -180,6 +180,26 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
             sock.setblocking(False)  # noqa: FBT003 - Python's signature.
         self._internal_fds = getattr(self, "_internal_fds", 0) + 1
         self._watch_wakeup_socket(self._ssock.fileno())
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's signature.
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Look up the addresses of a host, without making the loop wait."""
+        hints = {"family": family, "type": type, "proto": proto, "flags": flags}
+        known = name_resolution.address_info(host, port, **hints)
+        return known if known is not None else await super().getaddrinfo(host, port, **hints)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Look up the name of an address, without making the loop wait."""
+        known = name_resolution.name_info(sockaddr, flags)
+        return known if known is not None else await super().getnameinfo(sockaddr, flags)
 
     async def _make_subprocess_transport(
         self,
