@@ -9,6 +9,7 @@ once per connection or process comes from CPython's base classes on top of that,
 from __future__ import annotations
 
 import asyncio
+import asyncio.unix_events
 import socket
 import ssl
 import weakref
@@ -141,20 +142,10 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
             TypeError: If the callback is a coroutine.
             ValueError: If there is no such signal.
         """
-        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
-            raise TypeError("coroutines cannot be used with add_signal_handler()")
-        self._check_signal(sig)  # type: ignore[attr-defined]
-        handlers = self._handlers()
-        previous = handlers.get(sig)
-        handlers[sig] = self._make_signal_handle(callback, args)
-        try:
-            signal_handling.install(sig, self._deliver_signal)
-        except BaseException:
-            if previous is None:
-                del handlers[sig]
-            else:
-                handlers[sig] = previous
-            raise
+        with signal_handling.WakeupDescriptorKept(self._wakeup_number):
+            super().add_signal_handler(sig, callback, *args)
+            # asyncio's own handler relies on the descriptor. This one queues the callback.
+            asyncio.unix_events.signal.signal(sig, self._deliver_signal)  # type: ignore[attr-defined]
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Give a signal its default handler again; say whether it had another.
@@ -163,15 +154,8 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
             RuntimeError: If the signal can't be caught.
             ValueError: If there is no such signal.
         """
-        self._check_signal(sig)  # type: ignore[attr-defined]
-        if self._handlers().pop(sig, None) is None:
-            return False
-        signal_handling.uninstall(sig)
-        return True
-
-    def _handlers(self) -> dict[int, asyncio.Handle]:
-        handlers: dict[int, asyncio.Handle] = self._signal_handlers  # type: ignore[attr-defined]
-        return handlers
+        with signal_handling.WakeupDescriptorKept(self._wakeup_number):
+            return super().remove_signal_handler(sig)
 
     def _make_self_pipe(self) -> None:
         # As the base class does it, but what arrives is thrown away natively.
@@ -179,6 +163,7 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
         for sock in (self._ssock, self._csock):
             sock.setblocking(False)  # noqa: FBT003 - Python's signature.
         self._internal_fds = getattr(self, "_internal_fds", 0) + 1
+        self._wakeup_number = self._csock.fileno()
         self._watch_wakeup_socket(self._ssock.fileno())
 
     async def getaddrinfo(

@@ -1,51 +1,34 @@
-"""Signals and the event loop: their handlers, and the descriptor that ends the loop's wait."""
+"""Who has the descriptor that signals write to, and by which a parked loop wakes."""
 
 from __future__ import annotations
 
-import errno
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["SignalWakeup", "install", "uninstall"]
+__all__ = ["SignalWakeup", "WakeupDescriptorKept"]
 
 
-def install(number: int, handler: Callable[[int, Any], None]) -> None:
-    """Let Python call ``handler`` for a signal.
+class WakeupDescriptorKept:
+    """Gives the wake-up descriptor back to who had it, after asyncio's code has set its own.
 
-    Raises:
-        RuntimeError: If this is not the main thread, or if the signal can't be caught.
+    asyncio takes it for the loop when a handler is added, and unsets it after the last one.
     """
-    try:
-        signal.signal(number, handler)
-        # System calls go on after the signal, as far as the system lets them.
-        signal.siginterrupt(number, False)  # noqa: FBT003 - Python's signature.
-    except ValueError as error:
-        raise RuntimeError(str(error)) from None
-    except OSError as error:
-        raise _explained(error, number) from None
 
+    def __init__(self, own: int) -> None:
+        self._own = own
 
-def uninstall(number: int) -> None:
-    """Give a signal its default handler again.
+    def __enter__(self) -> None:
+        self._before = -1
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.set_wakeup_fd(-1)
+            self._give_back()
 
-    Raises:
-        RuntimeError: If the signal can't be caught.
-    """
-    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    try:
-        signal.signal(number, default)
-    except OSError as error:
-        raise _explained(error, number) from None
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._give_back()
 
-
-def _explained(error: OSError, number: int) -> Exception:
-    if error.errno == errno.EINVAL:
-        return RuntimeError(f"sig {number} cannot be caught")
-    return error
+    def _give_back(self) -> None:
+        signal.set_wakeup_fd(self._before, warn_on_full_buffer=self._before != self._own)
 
 
 class SignalWakeup:

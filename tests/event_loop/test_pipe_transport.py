@@ -129,6 +129,21 @@ def test_transports_are_what_asyncios_are() -> None:
     run(main)
 
 
+def test_methods_can_be_replaced_as_those_of_asyncios() -> None:
+    async def main() -> None:
+        reading, writing = pipe()
+        reader, writer = await read_end(reading), await write_end(writing)
+        seen: list[str] = []
+        for protocol in (reader, writer):
+            protocol.transport.set_protocol = seen.append
+            protocol.transport.set_protocol("called")
+            protocol.transport.close()
+            await protocol.wait_for(protocol.is_lost)
+        assert seen == ["called", "called"]
+
+    run(main)
+
+
 def test_bytes_go_through_and_the_end_is_told() -> None:
     async def main() -> None:
         reading, writing = pipe()
@@ -495,6 +510,7 @@ def test_transports_can_be_closed_after_their_loop() -> None:
 
     run(main)
     for transport in transports:
+        assert "open" in repr(transport)
         transport.close()
         assert transport.get_extra_info("pipe").closed
 

@@ -287,7 +287,9 @@ impl Endpoint {
 
     /// How a transport's `repr` says whether it is watched.
     pub(crate) fn describe(&self, interest: Interest) -> &'static str {
-        if self.watches(interest) {
+        if self.is_loop_closed() {
+            "open"
+        } else if self.watches(interest) {
             "polling"
         } else {
             "idle"

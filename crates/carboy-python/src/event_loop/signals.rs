@@ -16,9 +16,8 @@ use rustix::net::RecvFlags;
 
 use super::system_error::os_error;
 use super::watched::{Ready, Watched};
-use super::{Handle, NativeEventLoop, QueuedHandle};
+use super::{NativeEventLoop, QueuedHandle};
 use crate::ffi::descriptor;
-use crate::ffi::free_list::new_object;
 
 /// The reading end of the pair of sockets whose other end is the wake-up descriptor.
 #[pyclass(frozen, weakref, module = "carboy._carboy")]
@@ -57,17 +56,6 @@ impl NativeEventLoop {
         }
     }
 
-    /// Makes a handle for the callback of a signal, which is not queued.
-    fn _make_signal_handle(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        arguments: Bound<'_, PyTuple>,
-    ) -> PyResult<Py<Handle>> {
-        let method = "add_signal_handler";
-        let state = Self::new_handle_state(slf, callback, arguments, None, method)?;
-        Ok(new_object(slf.py(), Handle { state })?.unbind())
-    }
-
     /// The handler that Python calls for a signal: queues the callback.
     fn _deliver_signal(
         slf: &Bound<'_, Self>,
@@ -80,14 +68,15 @@ impl NativeEventLoop {
             // It was removed while the signal was on its way.
             return Ok(());
         }
-        let handle = handle.cast::<Handle>()?;
-        if handle.get().state.is_cancelled() {
+        if handle
+            .getattr(pyo3::intern!(slf.py(), "_cancelled"))?
+            .is_truthy()?
+        {
             slf.call_method1("remove_signal_handler", (signal,))?;
             return Ok(());
         }
-        let queued = QueuedHandle::Soon(handle.clone().unbind());
-        slf.get().queues().call_soon(slf.py(), queued);
-        Ok(())
+        let run = handle.getattr(pyo3::intern!(slf.py(), "_run"))?;
+        Self::schedule(slf, run, PyTuple::empty(slf.py()), None)
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) struct State {
 }
 
 /// A socket for datagrams; an `asyncio.DatagramTransport`.
-#[pyclass(frozen, weakref, module = "carboy._carboy")]
+#[pyclass(frozen, weakref, dict, module = "carboy._carboy")]
 pub(crate) struct DatagramTransport {
     pub(super) endpoint: Endpoint,
     pub(super) socket: SocketOwner,

@@ -17,7 +17,7 @@ use crate::event_loop::watched::{Ready, Watched};
 use crate::ffi::descriptor;
 
 /// The end of a pipe that is read; an `asyncio.ReadTransport`.
-#[pyclass(frozen, weakref, module = "carboy._carboy")]
+#[pyclass(frozen, weakref, dict, module = "carboy._carboy")]
 pub(crate) struct ReadPipeTransport {
     pub(super) endpoint: Endpoint,
     pub(super) pipe: PipeFile,

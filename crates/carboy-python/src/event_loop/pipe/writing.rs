@@ -38,7 +38,7 @@ pub(super) struct State {
 }
 
 /// The end of a pipe that is written; an `asyncio.WriteTransport`.
-#[pyclass(frozen, weakref, module = "carboy._carboy")]
+#[pyclass(frozen, weakref, dict, module = "carboy._carboy")]
 pub(crate) struct WritePipeTransport {
     pub(super) endpoint: Endpoint,
     pub(super) pipe: PipeFile,
