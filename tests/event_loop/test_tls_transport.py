@@ -179,6 +179,8 @@ def test_a_connection_says_what_it_is(run: Callable[[Any], Any]) -> None:
             for one in (server, client):
                 info = one.transport.get_extra_info
                 assert isinstance(one.transport, asyncio.Transport)
+                assert isinstance(one.transport._ssl_protocol, asyncio.BufferedProtocol)
+                assert "ssl" in one.transport.__class__.__name__.lower()
                 assert isinstance(info("ssl_object"), ssl.SSLObject)
                 assert isinstance(info("sslcontext"), ssl.SSLContext)
                 assert info("cipher") == info("ssl_object").cipher()

@@ -89,6 +89,9 @@ imported! {
     ssl_syscall_error = "ssl" . "SSLSyscallError";
     ssl_certificate_error = "ssl" . "CertificateError";
     default_tls_context = "asyncio.sslproto" . "_create_transport_context";
+    /// What TLS says that it is.
+    asyncio_tls_protocol = "asyncio.sslproto" . "SSLProtocol";
+    asyncio_tls_transport = "asyncio.sslproto" . "_SSLProtocolTransport";
     asyncio_constants = "asyncio" . "constants";
     timeout_error = "builtins" . "TimeoutError";
     extract_stack = "asyncio.format_helpers" . "extract_stack";

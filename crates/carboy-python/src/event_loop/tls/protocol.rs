@@ -367,11 +367,11 @@ impl TlsProtocol {
         Ok(tls)
     }
 
-    /// Says that this is an `asyncio.BufferedProtocol`.
+    /// Says that this is asyncio's own TLS, an `asyncio.BufferedProtocol`.
     #[getter]
     #[expect(clippy::unused_self, reason = "an attribute of the instances")]
     fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        names::buffered_protocol(py).cloned()
+        names::asyncio_tls_protocol(py).cloned()
     }
 
     /// The application's transport, until the connection is lost.

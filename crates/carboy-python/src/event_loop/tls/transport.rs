@@ -47,11 +47,12 @@ impl Drop for TlsTransport {
 
 #[pymethods]
 impl TlsTransport {
-    /// Says that this is an `asyncio.Transport`: `isinstance` asks for it.
+    /// Says that this is asyncio's own transport of TLS: `isinstance` asks for it, and some
+    /// look at the name.
     #[getter]
     #[expect(clippy::unused_self, reason = "an attribute of the instances")]
     fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        names::asyncio_transport(py).cloned()
+        names::asyncio_tls_transport(py).cloned()
     }
 
     /// Something about the connection: `ssl_object`, `peercert`, `cipher`, `compression`,
