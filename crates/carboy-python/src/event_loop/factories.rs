@@ -13,6 +13,10 @@ use crate::names;
 /// base class makes of it, and else that itself is called.
 pub(super) struct CreateTask;
 
+/// Names of the arguments that a task's constructor is called with.
+static LOOP_ALONE: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+static LOOP_NAME_CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+
 impl FastMethod for CreateTask {
     type Receiver = NativeEventLoop;
 
@@ -47,12 +51,10 @@ impl FastMethod for CreateTask {
         let name = name.filter(|name| !name.is_none());
         let context = context.filter(|context| !context.is_none());
         if name.is_none() && context.is_none() {
-            static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-            let names = names_tuple(py, &NAMES, &["loop"])?;
+            let names = names_tuple(py, &LOOP_ALONE, &["loop"])?;
             return fast_method::call(&class, &[*coroutine, this], Some(names));
         }
-        static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-        let names = names_tuple(py, &NAMES, &["loop", "name", "context"])?;
+        let names = names_tuple(py, &LOOP_NAME_CONTEXT, &["loop", "name", "context"])?;
         let none = none.bind_borrowed(py);
         let values = [
             *coroutine,
@@ -89,10 +91,9 @@ fn names_tuple<'py>(
 impl NativeEventLoop {
     /// Makes a future of this loop.
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
         let py = slf.py();
         let class = names::asyncio_futures(py)?.getattr(intern!(py, "Future"))?;
-        let names = names_tuple(py, &NAMES, &["loop"])?;
+        let names = names_tuple(py, &LOOP_ALONE, &["loop"])?;
         fast_method::call(&class, &[slf.as_any().as_borrowed()], Some(names))
     }
 

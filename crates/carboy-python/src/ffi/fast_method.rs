@@ -88,7 +88,7 @@ pub(crate) fn call<'py>(
     names: Option<Borrowed<'_, 'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let count = values.len() - names.map_or(0, |names| names.len());
-    let names = names.map_or(ptr::null_mut(), |names| names.as_ptr());
+    let names = names.map_or(ptr::null_mut(), Borrowed::as_ptr);
     // SAFETY: A Borrowed is a pointer to a live object; there are as many as the count and
     // the tuple of names say. A new reference comes back, or null with an exception set.
     unsafe {
