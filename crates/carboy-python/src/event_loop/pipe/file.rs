@@ -70,6 +70,15 @@ impl PipeFile {
         file.as_ref().map(|file| file.clone_ref(py))
     }
 
+    /// Sets another file, or none, which counts as closed: as asyncio's attribute allows.
+    pub(super) fn set(&self, file: Option<Py<PyAny>>) {
+        let previous = {
+            let mut place = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *place, file)
+        };
+        drop(previous);
+    }
+
     pub(super) fn is_open(&self) -> bool {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.is_some()

@@ -123,6 +123,11 @@ impl WritePipeTransport {
         self.pipe.get(py)
     }
 
+    #[setter(_pipe)]
+    fn set_pipe(&self, pipe: Option<Py<PyAny>>) {
+        self.pipe.set(pipe);
+    }
+
     #[getter]
     fn _fileno(&self) -> i32 {
         self.endpoint.number()
