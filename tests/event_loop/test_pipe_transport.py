@@ -112,6 +112,9 @@ def test_transports_are_what_asyncios_are() -> None:
         assert writer.transport.get_extra_info("peername", "none") == "none"
         assert reader.transport.get_protocol() is reader
         assert writer.transport.can_write_eof()
+        for method in ("pause_reading", "resume_reading"):
+            with pytest.raises(NotImplementedError):
+                getattr(writer.transport, method)()
         assert not os.get_blocking(reading.fileno())
         assert not os.get_blocking(writing.fileno())
         assert "polling" in repr(reader.transport)

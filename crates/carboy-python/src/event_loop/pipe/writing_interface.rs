@@ -1,6 +1,7 @@
 //! The methods of `asyncio.WriteTransport`.
 
 use carboy_event_loop::Interest;
+use pyo3::exceptions::PyNotImplementedError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -66,6 +67,18 @@ impl WritePipeTransport {
     #[expect(clippy::unused_self, reason = "a method in asyncio's interface")]
     fn can_write_eof(&self) -> bool {
         true
+    }
+
+    /// Not for this end of a pipe: as in asyncio, whose transport of it inherits the method.
+    #[expect(clippy::unused_self, reason = "a method in asyncio's interface")]
+    fn pause_reading(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// As `pause_reading`.
+    #[expect(clippy::unused_self, reason = "a method in asyncio's interface")]
+    fn resume_reading(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
     }
 
     /// How many bytes wait to be written.
