@@ -244,3 +244,16 @@ def test_handles_are_made_and_freed_by_many_threads(loop: carboy.EventLoop) -> N
     controller.join()
 
     assert counted == [2000] * 4
+
+
+def test_a_timer_has_what_others_read_of_asyncios_own() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        fired = asyncio.Event()
+        timer: Any = loop.call_later(0.001, fired.set)
+        assert timer._when == timer.when()
+        assert timer._scheduled
+        await fired.wait()
+        assert not timer._scheduled
+
+    carboy.run(main())

@@ -322,6 +322,18 @@ impl TimerHandle {
         self.when_seconds
     }
 
+    /// As asyncio's own attribute: `PythonMonkey` reads it, and crashes without.
+    #[getter]
+    fn _when(&self) -> f64 {
+        self.when_seconds
+    }
+
+    /// Whether the loop has yet to come to it, cancelled or not; as `_when`.
+    #[getter]
+    fn _scheduled(&self) -> bool {
+        !self.fired.load(Ordering::Acquire)
+    }
+
     /// The context in which the callback runs.
     fn get_context(&self, py: Python<'_>) -> Py<PyContext> {
         self.state.context.clone_ref(py)
