@@ -116,7 +116,10 @@ def run_pytest(suite: LoopSuite, loop: Loop, arguments: Sequence[str], results: 
     )
     if not junit.is_file():
         raise RuntimeError(f"pytest wrote no report ({end}): see {results / 'output.txt'}")
-    return LoopRun(read_junit(junit), read_counts(counts))
+    reports = read_junit(junit)
+    if end is not None:
+        reports["the run as a whole"] = CaseReport(Outcome.ERROR, end)
+    return LoopRun(reports, read_counts(counts))
 
 
 def create_environment(suite: LoopSuite) -> Path:
