@@ -1,8 +1,12 @@
 //! The door for tokio: builds the runtime of a loop's thread.
 
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Handle, LocalOptions, LocalRuntime};
 
 use crate::ffi::thread_state;
 
@@ -23,6 +27,33 @@ pub(crate) fn new_runtime_without_python() -> io::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
+}
+
+/// Runs the driver of an event loop to its end.
+///
+/// # Errors
+///
+/// `RuntimeError` if this process was forked by code of a running loop, and its own loop
+/// has more to do than to run callbacks. tokio then takes this thread for one that is inside
+/// of a runtime and lets it wait for no other. The driver needs no runtime while it is alone.
+pub(crate) fn run(runtime: &LocalRuntime, driver: impl Future<Output = ()>) -> PyResult<()> {
+    if Handle::try_current().is_err() {
+        runtime.block_on(driver);
+        return Ok(());
+    }
+    let _entered = runtime.enter();
+    let mut driver = pin!(driver);
+    let mut context = Context::from_waker(Waker::noop());
+    while driver.as_mut().poll(&mut context).is_pending() {
+        if runtime.metrics().num_alive_tasks() > 0 {
+            return Err(PyRuntimeError::new_err(
+                "this process was forked by code that an event loop ran: carboy's server and \
+                 HTTP client can't work here. Start it with multiprocessing's \"spawn\" or \
+                 \"forkserver\"",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Runs a future beside the event loop, on the same thread. It ends with `run_forever`.

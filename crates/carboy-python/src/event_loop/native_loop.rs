@@ -336,14 +336,15 @@ impl NativeEventLoop {
         let queues = Arc::clone(&this.queues);
         let _running = RunningGuard::new(slf);
         let _turning = TurningGuard::new(slf);
-        {
+        let ran = {
             let _driving = thread_state::DrivingGuard::new(py, Arc::clone(&this.pulse));
-            runtime.block_on(async move { Driver::new(queues, host).await });
-        }
+            runtime::run(&runtime, async move { Driver::new(queues, host).await })
+        };
         client::forget_connections();
         // Tasks of the server and the client that are left end with their runtime. A name that
         // is being looked up is not waited for.
         runtime.shutdown_background();
+        ran?;
         match thread_state::take_signal_error().or_else(|| failure.take()) {
             Some(error) => Err(error),
             None => Ok(()),
