@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import weakref
@@ -37,6 +38,17 @@ owners_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
 known_calls: Callable[[], list[Any]] | None = None
 
 _logger = logging.getLogger("carboy")
+
+#: Whether the garbage collector is at work.
+_is_collecting = False
+
+
+def _note_collection(phase: str, _info: object) -> None:
+    global _is_collecting
+    _is_collecting = phase == "start"
+
+
+gc.callbacks.append(_note_collection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +161,18 @@ def report_detached(name: str, error: BaseException, description: str) -> None:
 
 def report_unhandled(error: BaseException, description: str) -> None:
     """Log that a promise failed and nobody looked at it."""
-    if isinstance(error, Exception):
+    if not isinstance(error, Exception):
+        return
+    if _is_collecting:
+        # The collector takes apart what it has found, in no order. An exception without its
+        # arguments crashes CPython when it is shown, and so does one in its chain of causes.
+        _logger.error(
+            "A promise failed with %s, and nobody awaited it, took its result or caught its error"
+            " (%s); the traceback was garbage by then",
+            type(error).__qualname__,
+            description,
+        )
+    else:
         _logger.error(
             "A promise failed, and nobody awaited it, took its result or caught its error (%s)",
             description,
