@@ -72,7 +72,7 @@ check: $(CHECK_TOOLS) $(TEST_TOOLS) $(EXTENSION) ## Formatting, lints, types, ro
 	@$(BIN)/ruff check --quiet $(PYTHON_CODE)
 	$(call say,Types)
 	@$(BIN)/mypy
-	@$(BIN)/python -m mypy.stubtest carboy._carboy
+	@$(BIN)/python -m mypy.stubtest carboy._carboy carboy._carboy_promises
 	$(call say,Room rules and public names)
 	@$(BIN)/python -m pytest --quiet tests/test_tidy.py tests/test_exports.py
 

@@ -1,0 +1,21 @@
+"""What of the native module is about promises; its types are in a stub of their own."""
+
+from carboy._carboy import (
+    Promise,
+    PromiseAwaiter,
+    PromiseResolver,
+    PromiseScope,
+    find_request_scope,
+    holds_promises,
+    keep_causes,
+)
+
+__all__ = [
+    "Promise",
+    "PromiseAwaiter",
+    "PromiseResolver",
+    "PromiseScope",
+    "find_request_scope",
+    "holds_promises",
+    "keep_causes",
+]
