@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextvars import Context
 from types import GenericAlias
-from typing import Any, Generic, NoReturn, Self, TypeVar, final, overload
+from typing import Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, final, overload
+
+from typing_extensions import disjoint_base
 
 from carboy.promise import Fulfilled, Rejected
 
@@ -13,6 +15,7 @@ __all__ = [
     "PromiseAwaiter",
     "PromiseResolver",
     "PromiseScope",
+    "call_on_own_stack",
     "find_request_scope",
     "holds_promises",
     "keep_causes",
@@ -28,13 +31,11 @@ _T4 = TypeVar("_T4")
 _U = TypeVar("_U")
 _V = TypeVar("_V")
 _E = TypeVar("_E", bound=BaseException)
+_Place: TypeAlias = Literal["thread"] | None
 
 @final
 class Promise(Generic[_T_co]):
     def __new__(cls, awaitable: Awaitable[_T_co]) -> Self: ...
-    @overload
-    @staticmethod
-    def resolve(value: Promise[_T]) -> Promise[_T]: ...
     @overload
     @staticmethod
     def resolve(value: Awaitable[_T]) -> Promise[_T]: ...
@@ -48,15 +49,20 @@ class Promise(Generic[_T_co]):
     def reject(error: BaseException | type[BaseException]) -> Promise[Any]: ...
     @staticmethod
     def with_resolvers() -> tuple[
-        Promise[Any], Callable[[Any], None], Callable[[BaseException], None]
+        Promise[Any], Callable[[Any], None], Callable[[BaseException | type[BaseException]], None]
     ]: ...
     @overload
     def then(
-        self, on_fulfilled: Callable[[_T_co], Awaitable[_U]], on_rejected: None = None, /
+        self,
+        on_fulfilled: Callable[[_T_co], Awaitable[_U]],
+        on_rejected: None = None,
+        /,
+        *,
+        on: _Place = None,
     ) -> Promise[_U]: ...
     @overload
     def then(
-        self, on_fulfilled: Callable[[_T_co], _U], on_rejected: None = None, /
+        self, on_fulfilled: Callable[[_T_co], _U], on_rejected: None = None, /, *, on: _Place = None
     ) -> Promise[_U]: ...
     @overload
     def then(
@@ -64,6 +70,8 @@ class Promise(Generic[_T_co]):
         on_fulfilled: Callable[[_T_co], Awaitable[_U]],
         on_rejected: Callable[[Exception], Awaitable[_V]],
         /,
+        *,
+        on: _Place = None,
     ) -> Promise[_U | _V]: ...
     @overload
     def then(
@@ -71,6 +79,8 @@ class Promise(Generic[_T_co]):
         on_fulfilled: Callable[[_T_co], Awaitable[_U]],
         on_rejected: Callable[[Exception], _V],
         /,
+        *,
+        on: _Place = None,
     ) -> Promise[_U | _V]: ...
     @overload
     def then(
@@ -78,29 +88,48 @@ class Promise(Generic[_T_co]):
         on_fulfilled: Callable[[_T_co], _U],
         on_rejected: Callable[[Exception], Awaitable[_V]],
         /,
+        *,
+        on: _Place = None,
     ) -> Promise[_U | _V]: ...
     @overload
     def then(
-        self, on_fulfilled: Callable[[_T_co], _U], on_rejected: Callable[[Exception], _V], /
+        self,
+        on_fulfilled: Callable[[_T_co], _U],
+        on_rejected: Callable[[Exception], _V],
+        /,
+        *,
+        on: _Place = None,
     ) -> Promise[_U | _V]: ...
     @overload
     def then(
-        self, on_fulfilled: None, on_rejected: Callable[[Exception], Awaitable[_V]], /
+        self,
+        on_fulfilled: None,
+        on_rejected: Callable[[Exception], Awaitable[_V]],
+        /,
+        *,
+        on: _Place = None,
     ) -> Promise[_T_co | _V]: ...
     @overload
     def then(
-        self, on_fulfilled: None, on_rejected: Callable[[Exception], _V], /
+        self, on_fulfilled: None, on_rejected: Callable[[Exception], _V], /, *, on: _Place = None
     ) -> Promise[_T_co | _V]: ...
     @overload
-    def then(self, on_fulfilled: None = None, on_rejected: None = None, /) -> Promise[_T_co]: ...
+    def then(
+        self, on_fulfilled: None = None, on_rejected: None = None, /, *, on: _Place = None
+    ) -> Promise[_T_co]: ...
     def and_then(self, function: Callable[[_T_co], Awaitable[_U]], /) -> Promise[_U]: ...
     @overload
     def catch(
-        self, what: Callable[[Exception], Awaitable[_V]], function: None = None, /
+        self,
+        what: Callable[[Exception], Awaitable[_V]],
+        function: None = None,
+        /,
+        *,
+        on: _Place = None,
     ) -> Promise[_T_co | _V]: ...
     @overload
     def catch(
-        self, what: Callable[[Exception], _V], function: None = None, /
+        self, what: Callable[[Exception], _V], function: None = None, /, *, on: _Place = None
     ) -> Promise[_T_co | _V]: ...
     @overload
     def catch(
@@ -108,13 +137,34 @@ class Promise(Generic[_T_co]):
         what: type[_E] | tuple[type[_E], ...],
         function: Callable[[_E], Awaitable[_V]],
         /,
+        *,
+        on: _Place = None,
     ) -> Promise[_T_co | _V]: ...
     @overload
     def catch(
-        self, what: type[_E] | tuple[type[_E], ...], function: Callable[[_E], _V], /
+        self,
+        what: type[_E] | tuple[type[_E], ...],
+        function: Callable[[_E], _V],
+        /,
+        *,
+        on: _Place = None,
     ) -> Promise[_T_co | _V]: ...
+    @overload
+    def settle(
+        self,
+        function: Callable[[Fulfilled[_T_co] | Rejected], Awaitable[_U]],
+        /,
+        *,
+        on: _Place = None,
+    ) -> Promise[_U]: ...
+    @overload
+    def settle(
+        self, function: Callable[[Fulfilled[_T_co] | Rejected], _U], /, *, on: _Place = None
+    ) -> Promise[_U]: ...
     def finally_(self, function: Callable[[], object], /) -> Promise[_T_co]: ...
-    def tap(self, function: Callable[[_T_co], object], /) -> Promise[_T_co]: ...
+    def tap(
+        self, function: Callable[[_T_co], object], /, *, on: _Place = None
+    ) -> Promise[_T_co]: ...
     def or_else(self, value: _V, /) -> Promise[_T_co | _V]: ...
     @overload
     def timeout(self, seconds: float) -> Promise[_T_co]: ...
@@ -170,39 +220,51 @@ class Promise(Generic[_T_co]):
     ) -> Promise[list[Fulfilled[_T] | Rejected]]: ...
     @overload
     @staticmethod
-    def all_settled(
-        *promises: Awaitable[_T],
-    ) -> Promise[tuple[Fulfilled[_T] | Rejected, ...]]: ...
+    def all_settled(*promises: Awaitable[_T]) -> Promise[tuple[Fulfilled[_T] | Rejected, ...]]: ...
     @overload
     @staticmethod
     def any(promises: Mapping[Any, Awaitable[_T]], /) -> Promise[_T]: ...
     @overload
     @staticmethod
-    def any(first: Awaitable[_T], /) -> Promise[_T]: ...
-    @overload
-    @staticmethod
-    def any(promises: Iterable[Awaitable[_T]], /) -> Promise[_T]: ...
+    def any(first: Awaitable[_T1], second: Awaitable[_T2], /) -> Promise[_T1 | _T2]: ...
     @overload
     @staticmethod
     def any(*promises: Awaitable[_T]) -> Promise[_T]: ...
     @overload
     @staticmethod
+    def any(promises: Iterable[Awaitable[_T]], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
     def race(promises: Mapping[Any, Awaitable[_T]], /) -> Promise[_T]: ...
     @overload
     @staticmethod
-    def race(first: Awaitable[_T], /) -> Promise[_T]: ...
-    @overload
-    @staticmethod
-    def race(promises: Iterable[Awaitable[_T]], /) -> Promise[_T]: ...
+    def race(first: Awaitable[_T1], second: Awaitable[_T2], /) -> Promise[_T1 | _T2]: ...
     @overload
     @staticmethod
     def race(*promises: Awaitable[_T]) -> Promise[_T]: ...
     @overload
     @staticmethod
+    def race(promises: Iterable[Awaitable[_T]], /) -> Promise[_T]: ...
+    @overload
+    @staticmethod
+    def join(
+        first: Awaitable[_T1],
+        second: Awaitable[_T2],
+        function: Callable[[_T1, _T2], Awaitable[_U]],
+        /,
+    ) -> Promise[_U]: ...
+    @overload
+    @staticmethod
+    def join(
+        first: Awaitable[_T1], second: Awaitable[_T2], function: Callable[[_T1, _T2], _U], /
+    ) -> Promise[_U]: ...
+    @overload
+    @staticmethod
+    def join(*promises_and_function: Any) -> Promise[Any]: ...
+    @overload
+    @staticmethod
     def map(
-        items: Iterable[_V],
-        function: Callable[[_V], Awaitable[_T]],
-        concurrency: int | None = None,
+        items: Iterable[_V], function: Callable[[_V], Awaitable[_T]], concurrency: int | None = None
     ) -> Promise[list[_T]]: ...
     @overload
     @staticmethod
@@ -220,10 +282,12 @@ class Promise(Generic[_T_co]):
     def __getitem__(self, key: Any, /) -> Promise[Any]: ...
     def result(self, timeout: float | None = None) -> _T_co: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def peek(self) -> Fulfilled[_T_co] | Rejected | None: ...
     def done(self) -> bool: ...
     def cancelled(self) -> bool: ...
     def cancel(self, message: str | None = None) -> bool: ...
     def __await__(self) -> Generator[Any, Any, _T_co]: ...
+    def __hash__(self) -> int: ...
     # These raise: a promise is not its value.
     def __bool__(self) -> NoReturn: ...
     def __len__(self) -> NoReturn: ...
@@ -251,17 +315,21 @@ class PromiseAwaiter:
     def remove_done_callback(self, fn: Callable[[Self], object]) -> int: ...
     def cancel(self, msg: object = None) -> bool: ...
 
-@final
+@disjoint_base
 class PromiseScope:
-    def __new__(cls, parent: PromiseScope | None = None) -> Self: ...
+    def __new__(cls, scope: PromiseScope) -> Self: ...
+    @staticmethod
+    def within(outer: PromiseScope | None = None) -> PromiseScope: ...
     def end(self, error: BaseException | None = None) -> None: ...
     def end_after(self, seconds: float, error: BaseException) -> None: ...
-    def unfinished(self) -> int: ...
+    def take_unhandled(self) -> list[tuple[BaseException, str]]: ...
     def is_open(self) -> bool: ...
+    def is_detached(self) -> bool: ...
     def cancel_on_disconnect(self, policy: str) -> None: ...
     def answer_within(self, seconds: float) -> None: ...
     def deadline_header(self) -> str | None: ...
 
+def call_on_own_stack(function: Callable[[_T], _U], argument: _T) -> _U: ...
 def find_request_scope() -> PromiseScope | None: ...
 def holds_promises(value: object) -> bool: ...
 def keep_causes() -> None: ...

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextvars
 import functools
-import gc
 import logging
 import os
+import threading
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from carboy._carboy import Promise, holds_promises
+from carboy._carboy import Promise, call_on_own_stack, holds_promises
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Iterable
     from types import CodeType
 
@@ -38,17 +40,6 @@ owners_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
 known_calls: Callable[[], list[Any]] | None = None
 
 _logger = logging.getLogger("carboy")
-
-#: Whether the garbage collector is at work.
-_is_collecting = False
-
-
-def _note_collection(phase: str, _info: object) -> None:
-    global _is_collecting
-    _is_collecting = phase == "start"
-
-
-gc.callbacks.append(_note_collection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +103,54 @@ def map_items(
     return Promise.all(lanes).then(lambda _: [results[index] for index in range(len(results))])
 
 
+def join_promises(*promises_and_function: Any) -> Promise[Any]:
+    """Call the last argument with the values of the others."""
+    *promises, function = promises_and_function or (None,)
+    if not callable(function):
+        raise TypeError(f"join() needs a function as its last argument, not {type(function)}")
+    return Promise.all(promises).then(lambda values: function(*values))
+
+
+class _EndOfThread:
+    """Goes with the thread that it is a local variable of."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._run = run
+
+    def __del__(self) -> None:
+        self._run()
+
+
+_of_thread = threading.local()
+
+
+def note_end_of_thread(run: Callable[[], object]) -> None:
+    """Call something at the end of this thread, or of the process if it is the main one."""
+    if threading.current_thread() is threading.main_thread():
+        atexit.register(run)
+    else:
+        _of_thread.end = _EndOfThread(run)
+
+
+def in_thread(function: Callable[[Any], Any]) -> Callable[[Any], Promise[Any]]:
+    """Return a function that calls another one on a thread, in a copy of its own context."""
+
+    @functools.wraps(function)
+    def begin(argument: Any) -> Promise[Any]:
+        return Promise(_call_in_thread(contextvars.copy_context(), function, argument))
+
+    return begin
+
+
+async def _call_in_thread(
+    context: contextvars.Context, function: Callable[[Any], Any], argument: Any
+) -> Any:
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, context.run, call_on_own_stack, function, argument)
+
+
 def promise_of_all_within(value: Any) -> Promise[Any]:
     """Return the promise of a value, with the promises in its dicts, lists and tuples fulfilled."""
     if isinstance(value, Promise):
@@ -129,7 +168,8 @@ def promise_of_all_within(value: Any) -> Promise[Any]:
 async def settle(awaitable: Awaitable[Any], resolver: PromiseResolver) -> None:
     """Await something for a promise.
 
-    Its exception is the promise's. What ends a program ends the event loop, too.
+    Its exception is the promise's, with a traceback that begins where it was awaited. What
+    ends a program ends the event loop, too.
     """
     try:
         value = await awaitable
@@ -137,6 +177,9 @@ async def settle(awaitable: Awaitable[Any], resolver: PromiseResolver) -> None:
         resolver.reject(error)
         raise
     except BaseException as error:  # noqa: BLE001 - Passed on whole, to where it belongs.
+        traceback = error.__traceback__
+        if traceback is not None and traceback.tb_next is not None:
+            error.__traceback__ = traceback.tb_next
         resolver.reject(error)
     else:
         if known_calls is not None:
@@ -153,27 +196,45 @@ def describe_place(code: CodeType, instruction: int) -> str:
     return f"{code.co_filename}:{line} in {code.co_qualname}"
 
 
+class Unseen:
+    """An error that nobody has looked at until now.
+
+    It goes with its promise, and says so then.
+    """
+
+    __slots__ = ("_error", "_tell")
+
+    def __init__(self, error: BaseException, tell: Callable[[BaseException], object]) -> None:
+        self._error = error
+        self._tell = tell
+
+    def __del__(self) -> None:
+        self._tell(self._error)
+
+
+#: How the notes begin that say where a failed promise was made.
+_NOTE = "The promise that failed: "
+
+
+def add_origin(error: BaseException, description: str) -> None:
+    """Note at an exception which promise has failed with it, unless that is noted already."""
+    notes = getattr(error, "__notes__", ())
+    if not any(isinstance(note, str) and note.startswith(_NOTE) for note in notes):
+        error.add_note(_NOTE + description)
+
+
 def report_detached(name: str, error: BaseException, description: str) -> None:
     """Log that detached work has failed."""
     if isinstance(error, Exception):
         _logger.error("%s failed (%s)", name, description, exc_info=error)
 
 
-def report_unhandled(error: BaseException, description: str) -> None:
+def report_unhandled(
+    error: BaseException, description: str, logger: logging.Logger = _logger
+) -> None:
     """Log that a promise failed and nobody looked at it."""
-    if not isinstance(error, Exception):
-        return
-    if _is_collecting:
-        # The collector takes apart what it has found, in no order. An exception without its
-        # arguments crashes CPython when it is shown, and so does one in its chain of causes.
-        _logger.error(
-            "A promise failed with %s, and nobody awaited it, took its result or caught its error"
-            " (%s); the traceback was garbage by then",
-            type(error).__qualname__,
-            description,
-        )
-    else:
-        _logger.error(
+    if isinstance(error, Exception):
+        logger.error(
             "A promise failed, and nobody awaited it, took its result or caught its error (%s)",
             description,
             exc_info=error,

@@ -12,22 +12,25 @@ import functools
 import inspect
 import sys
 import time
-from contextvars import ContextVar, Token
+import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from carboy._carboy import PromiseScope, find_request_scope
+from carboy.promise import report_unhandled
 
 if TYPE_CHECKING:
-    import weakref
     from collections.abc import Callable
     from types import TracebackType
+
+    from flask import Response
 
 __all__ = ["ClientDisconnected", "DeadlineExceeded", "deadline", "remaining_seconds"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-#: The scope of the innermost ``deadline`` block.
-deadline_scope: ContextVar[PromiseScope | None] = ContextVar("deadline_scope", default=None)
+#: The scope of the innermost ``deadline`` block, or of the promise that the code works for.
+inner_scope: ContextVar[PromiseScope] = ContextVar("inner_scope")
 #: The request's scope, for the server, which ends it, and for code without a context of Flask's.
 #: A weak reference where there is no server: then a context may last longer than requests in it.
 scope_of_request: ContextVar[PromiseScope | weakref.ref[PromiseScope] | None] = ContextVar(
@@ -35,6 +38,8 @@ scope_of_request: ContextVar[PromiseScope | weakref.ref[PromiseScope] | None] = 
 )
 #: When the time is up, by ``time.monotonic()``.
 deadline_at: ContextVar[float | None] = ContextVar("deadline_at", default=None)
+#: How long the deadline was that ends first, in seconds; ``None`` if it is the request's.
+deadline_seconds: ContextVar[float | None] = ContextVar("deadline_seconds", default=None)
 
 
 class DeadlineExceeded(TimeoutError):  # noqa: N818 - The field's own word for it.
@@ -109,10 +114,43 @@ def is_departure(error: BaseException) -> bool:
     return isinstance(error, ClientDisconnected)
 
 
+class LonelyRequestScope(PromiseScope):
+    """The promises of a request that no server of carboy's serves. It ends when it is gone.
+
+    Here and not in a destructor of the native class: the garbage collector calls ``__del__``
+    before it takes apart what it has found, and ending a scope runs code.
+    """
+
+    def __del__(self) -> None:
+        self.end()
+
+
+def fail_with_unhandled(context: Any, scope: PromiseScope) -> None:
+    """Let a request fail if a promise of it has, and nobody looked: under test and in debug mode."""
+    raise_unhandled = functools.partial(_raise_unhandled, weakref.ref(scope))
+    context._after_request_functions.append(raise_unhandled)
+
+
+def _raise_unhandled(reference: weakref.ref[PromiseScope], response: Response) -> Response:
+    """Raise the first error that nobody has looked at, and log the others. Called by Flask."""
+    scope = reference()
+    unhandled = scope.take_unhandled() if scope is not None else []
+    failures = [(error, text) for error, text in unhandled if isinstance(error, Exception)]
+    for error, description in failures[1:]:
+        report_unhandled(error, description)
+    for error, _ in failures[:1]:
+        error.add_note("Nobody awaited the promise, took its result or caught its error.")
+        raise error
+    return response
+
+
 def remaining_seconds() -> float | None:
     """Return how long it is to the nearest deadline, ``0.0`` if it is over, ``None`` if none."""
     at = deadline_at.get()
-    return None if at is None else max(0.0, at - time.monotonic())
+    scope = inner_scope.get(None)
+    if at is None or (scope is not None and scope.is_detached()):
+        return None
+    return max(0.0, at - time.monotonic())
 
 
 class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
@@ -120,7 +158,7 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
 
     Promises that begin in the block fail with ``DeadlineExceeded`` when the time is up, also
     those that outlive the block; ``result()`` raises it. ``async with`` raises it out of any
-    ``await``, too. Clients ask ``remaining_seconds()`` how long they may take.
+    ``await``, too. A call by ``carboy.http`` ends with it, whatever its own timeouts say.
 
     ::
 
@@ -144,9 +182,8 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         if not seconds >= 0:
             raise ValueError(f"{seconds} is not a time to wait, in seconds")
         self._seconds = seconds
-        self._at = 0.0
-        self._scope: PromiseScope | None = None
-        self._tokens: tuple[Token[Any], Token[Any]] | None = None
+        self._message = f"the deadline of {seconds} seconds has passed"
+        self._tokens: list[Callable[[], None]] | None = None
         self._timeout: asyncio.Timeout | None = None
 
     def __call__(self, function: F) -> F:
@@ -169,31 +206,38 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
 
         return timed  # type: ignore[return-value]
 
-    def _enter(self) -> PromiseScope:
-        if self._scope is not None:
+    def _enter(self) -> float:
+        if self._tokens is not None:
             raise RuntimeError("a deadline can be entered once only")
-        at = time.monotonic() + self._seconds
-        outer = deadline_at.get()
-        self._at = at if outer is None else min(at, outer)
-        scope = PromiseScope(deadline_scope.get() or find_request_scope())
-        self._scope = scope
-        self._tokens = (deadline_at.set(self._at), deadline_scope.set(scope))
-        return scope
+        at, outer = time.monotonic() + self._seconds, deadline_at.get()
+        seconds: float | None = self._seconds
+        if outer is not None and remaining_seconds() is not None and outer <= at:
+            # The outer one ends first, and this block with it.
+            at, seconds = outer, deadline_seconds.get()
+            self._message = (
+                "the time for the request is up"
+                if seconds is None
+                else f"the deadline of {seconds} seconds has passed"
+            )
+        scope = PromiseScope.within(inner_scope.get(None) or find_request_scope())
+        self._tokens = [
+            functools.partial(deadline_at.reset, deadline_at.set(at)),
+            functools.partial(deadline_seconds.reset, deadline_seconds.set(seconds)),
+            functools.partial(inner_scope.reset, inner_scope.set(scope)),
+        ]
+        left = max(0.0, at - time.monotonic())
+        scope.end_after(left, self._exceeded())
+        return left
 
     def _leave(self) -> None:
-        if self._tokens is not None:
-            deadline_at.reset(self._tokens[0])
-            deadline_scope.reset(self._tokens[1])
-
-    def _left(self) -> float:
-        return max(0.0, self._at - time.monotonic())
+        for reset in self._tokens or ():
+            reset()
 
     def _exceeded(self) -> DeadlineExceeded:
-        return deadline_exceeded(f"the deadline of {self._seconds} seconds has passed")
+        return deadline_exceeded(self._message)
 
     def __enter__(self) -> Self:
-        scope = self._enter()
-        scope.end_after(self._left(), self._exceeded())
+        self._enter()
         return self
 
     def __exit__(
@@ -203,12 +247,9 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         _traceback: TracebackType | None,
     ) -> None:
         self._leave()
-        if self._scope is not None and not self._scope.unfinished():
-            self._scope.end()
 
     async def __aenter__(self) -> Self:
-        self._enter()
-        self._timeout = asyncio.timeout(self._left())
+        self._timeout = asyncio.timeout(self._enter())
         await self._timeout.__aenter__()
         return self
 
@@ -218,20 +259,13 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        scope, timeout = self._scope, self._timeout
         self._leave()
-        if scope is None or timeout is None:
+        if self._timeout is None:
             return
         try:
-            await timeout.__aexit__(error_type, error, traceback)
+            await self._timeout.__aexit__(error_type, error, traceback)
         except TimeoutError as expired:
-            exceeded = self._exceeded()
-            scope.end(exceeded)
-            raise exceeded from expired.__cause__
-        if scope.unfinished():
-            scope.end_after(self._left(), self._exceeded())
-        else:
-            scope.end()
+            raise self._exceeded() from expired.__cause__
 
 
 def _answer_within(seconds: float) -> None:

@@ -166,7 +166,6 @@ def test_cancelling_ends_the_task_that_works_for_the_promise() -> None:
     assert asyncio.run(main()) == ["work"]
 
 
-@pytest.mark.xfail(strict=True, reason="what finally_ was given does not run when it is cancelled")
 def test_cancelling_runs_what_finally_was_given() -> None:
     ran: list[str] = []
     never().finally_(lambda: ran.append("finally")).cancel()

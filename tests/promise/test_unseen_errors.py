@@ -45,5 +45,8 @@ def test_an_error_that_nobody_saw_is_told_when_the_collector_finds_it() -> None:
     )
 
     assert (ran.returncode, ran.stdout) == (0, "alive\n"), ran.stderr
-    assert ran.stderr.count("A promise failed with ServiceError") == 50
+    assert ran.stderr.count("A promise failed, and nobody awaited it") == 50
     assert "made at <string>:" in ran.stderr
+    for number in range(50):
+        assert f"KeyError: {number}\n" in ran.stderr
+        assert f"ServiceError: ('text', {number})\n" in ran.stderr

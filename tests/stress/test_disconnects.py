@@ -142,11 +142,12 @@ CALLS_APP = """
     import gc, os, threading, weakref
     from flask import Flask, g, request
     from carboy import ClientDisconnected, Promise, http
-    from carboy._carboy import PromiseScope
+    from carboy._carboy import find_request_scope
 
     app = Flask(__name__)
     service = http.Session(base_url=os.environ["UPSTREAM"])
     markers = weakref.WeakSet()
+    scopes = weakref.WeakSet()
     counts = {"begun": 0, "torn down": 0, "given up": 0}
     lock = threading.Lock()
 
@@ -161,6 +162,7 @@ CALLS_APP = """
         g.marker = Marker()
         markers.add(g.marker)
         first = service.get("/first")
+        scopes.add(find_request_scope())
         return Promise.all(first, first.then(lambda response: service.get("/second")))
 
     @app.get("/sync")
@@ -192,7 +194,7 @@ CALLS_APP = """
         return {
             **counts,
             "contexts": len(markers),
-            "scopes": sum(isinstance(found, PromiseScope) for found in gc.get_objects()),
+            "scopes": len(scopes),
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),
             "descriptors": len(os.listdir("/proc/self/fd")),

@@ -98,3 +98,92 @@ pub fn gather<H: Host>(
     }
     promise
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Rule;
+    use crate::test_host::{Core, Home, Value, state};
+
+    const RULES: [Rule; 4] = [Rule::All, Rule::AllSettled, Rule::Any, Rule::Race];
+
+    #[test]
+    fn of_nothing() {
+        let home = Home::default();
+        let states = RULES.map(|rule| state(&home.gather(rule, &[])));
+        assert_eq!(states, ["List([])", "List([])", "!", "pending"]);
+    }
+
+    #[test]
+    fn outcomes_come_in_the_order_of_the_sources() {
+        let home = Home::default();
+        let (first, of_first) = home.pending();
+        let (second, of_second) = home.pending();
+        let sources = [first, second, home.rejected("third")];
+        let settled = home.gather(Rule::AllSettled, &sources);
+        let all = home.gather(Rule::All, &sources[..2]);
+        of_second.fulfil(Value::Number(2));
+        home.run();
+        assert_eq!([state(&settled), state(&all)], ["pending", "pending"]);
+        of_first.fulfil(Value::Number(1));
+        home.run();
+        assert_eq!(state(&all), "List([Number(1), Number(2)])");
+        let expected = "List([Number(1), Number(2), Failed(\"third\")])";
+        assert_eq!(state(&settled), expected);
+    }
+
+    #[test]
+    fn the_errors_of_any_come_in_the_order_of_the_sources() {
+        let home = Home::default();
+        let (first, of_first) = home.pending();
+        let (second, of_second) = home.pending();
+        let any = home.gather(Rule::Any, &[first, second]);
+        of_second.reject("b".to_owned());
+        of_first.reject("a".to_owned());
+        home.run();
+        assert_eq!(state(&any), "!!a !b");
+    }
+
+    #[test]
+    fn what_decides_lets_the_others_go() {
+        for (rule, decision) in [
+            (Rule::All, "!no"),
+            (Rule::Any, "1"),
+            (Rule::Race, "1"),
+            (Rule::Race, "!no"),
+        ] {
+            let home = Home::default();
+            let (loser, _resolver) = home.pending();
+            let (shared, _shared_resolver) = home.pending();
+            let _watcher = home.log_outcome(&shared, "watcher");
+            let winner: Core = match decision {
+                "1" => home.fulfilled(1),
+                _ => home.rejected("no"),
+            };
+            let combined = home.gather(rule, &[loser.clone(), winner, shared.clone()]);
+            home.run();
+            assert_eq!(state(&combined), decision);
+            assert_eq!([state(&loser), state(&shared)], ["!cancelled", "pending"]);
+        }
+    }
+
+    #[test]
+    fn all_settled_cancels_nothing_until_it_is_cancelled() {
+        let home = Home::default();
+        let (source, _resolver) = home.pending();
+        let settled = home.gather(Rule::AllSettled, &[home.rejected("no"), source.clone()]);
+        home.run();
+        assert_eq!(state(&source), "pending");
+        settled.cancel("given up".to_owned());
+        assert_eq!(state(&source), "!cancelled");
+    }
+
+    #[test]
+    fn one_promise_may_be_several_sources() {
+        let home = Home::default();
+        let (source, resolver) = home.pending();
+        let all = home.gather(Rule::All, &[source.clone(), source.clone()]);
+        resolver.fulfil(Value::Number(1));
+        home.run();
+        assert_eq!(state(&all), "List([Number(1), Number(1)])");
+    }
+}

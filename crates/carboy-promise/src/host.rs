@@ -1,6 +1,6 @@
 //! The seam between promises and their owner.
 
-use crate::{Job, Outcome, Resolver};
+use crate::{Job, Outcome, Promise, Resolver};
 
 /// The types of an application of promises, and what only it can do.
 ///
@@ -12,6 +12,11 @@ pub trait Host: Sized + 'static {
     type Error: Clone + Send + 'static;
     /// A reaction of the application's own: its code and the promise of its result.
     type Handler: Send + 'static;
+    /// What `finally` was given: it is done even if the promise is cancelled before its turn
+    /// has come.
+    type Cleanup: Send + 'static;
+    /// What tells, when it is dropped, that nobody has looked at an error.
+    type Guard: Send + 'static;
     /// Where the jobs of a promise run.
     type Home: Clone + Send + Sync + 'static;
     /// How a combinator's outcomes are put together: as a list, as a map with these keys.
@@ -32,14 +37,21 @@ pub trait Host: Sized + 'static {
     /// job may run on any thread.
     fn needs_home(handler: &Self::Handler, outcome: &Outcome<Self>) -> bool;
 
+    /// Does what was to be done in any case for a promise that was cancelled.
+    fn clean_up(promise: &Promise<Self>, cleanup: Self::Cleanup);
+
     /// Settles a combinator's promise with the outcomes of its sources, in their order.
     fn assemble(resolver: &Resolver<Self>, shape: Self::Shape, outcomes: Vec<Outcome<Self>>);
 
     /// Notes that a promise of this home began to depend on another one.
     fn depends_anew(home: &Self::Home);
 
-    /// Notes that a promise is gone that was rejected without anybody looking.
-    fn unhandled(error: Self::Error, origin: &Self::Origin);
+    /// Makes a guard for a promise that was rejected while nobody looked. It is dropped with
+    /// the promise.
+    fn guard(promise: &Promise<Self>, error: Self::Error) -> Option<Self::Guard>;
+
+    /// Drops a guard that has nothing to tell: somebody looks.
+    fn disarm(guard: Self::Guard);
 
     /// The error of a promise that is resolved with itself.
     fn cycle() -> Self::Error;

@@ -86,3 +86,99 @@ impl<J> Drop for Turn<'_, J> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::JobQueue;
+
+    #[test]
+    fn jobs_come_out_in_the_order_in_which_they_came_in() {
+        let queue = JobQueue::default();
+        assert!(queue.is_empty());
+        assert!(queue.push(1));
+        assert!(!queue.push(2));
+        let taken: Vec<_> =
+            std::iter::from_fn(|| queue.next(|_| true).map(|(job, _)| job)).collect();
+        assert_eq!(taken, [1, 2]);
+    }
+
+    #[test]
+    fn a_job_stays_if_it_may_not_run() {
+        let queue = JobQueue::default();
+        queue.push(1);
+        assert!(queue.next(|_| false).is_none());
+        assert_eq!(queue.take_all(), [1]);
+        assert!(queue.next(|_| true).is_none());
+    }
+
+    #[test]
+    fn only_the_thread_that_runs_a_job_may_run_another_within_it() {
+        let queue = JobQueue::default();
+        for job in 0..3 {
+            queue.push(job);
+        }
+        let Some((first, outer)) = queue.next(|_| true) else {
+            panic!("there is a job");
+        };
+        let elsewhere = |expected: Option<i32>| {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    assert_eq!(queue.next(|_| true).map(|(job, _)| job), expected);
+                });
+            });
+        };
+        elsewhere(None);
+        let inner = queue.next(|_| true);
+        assert_eq!((first, inner.as_ref().map(|(job, _)| *job)), (0, Some(1)));
+        drop(inner);
+        elsewhere(None);
+        // Somebody who pushes now is told that the runner is to take it.
+        assert!(!queue.push(3));
+        drop(outer);
+        elsewhere(Some(2));
+    }
+
+    #[test]
+    fn threads_that_push_and_run_at_once_run_each_job_once_and_one_at_a_time() {
+        const PUSHERS: usize = 4;
+        const JOBS: usize = 2_000;
+        let queue = JobQueue::default();
+        let seen = Mutex::new(Vec::new());
+        let is_busy = AtomicBool::new(false);
+        let left = AtomicUsize::new(PUSHERS * JOBS);
+        thread::scope(|scope| {
+            for pusher in 0..PUSHERS {
+                let queue = &queue;
+                scope.spawn(move || {
+                    for job in 0..JOBS {
+                        queue.push((pusher, job));
+                    }
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while left.load(Ordering::Acquire) > 0 {
+                        let Some((job, turn)) = queue.next(|_| true) else {
+                            thread::yield_now();
+                            continue;
+                        };
+                        assert!(!is_busy.swap(true, Ordering::AcqRel));
+                        seen.lock().expect("nobody has panicked").push(job);
+                        is_busy.store(false, Ordering::Release);
+                        left.fetch_sub(1, Ordering::AcqRel);
+                        drop(turn);
+                    }
+                });
+            }
+        });
+        let seen = seen.into_inner().expect("nobody has panicked");
+        for pusher in 0..PUSHERS {
+            let jobs = seen.iter().filter(|(by, _)| *by == pusher);
+            assert!(jobs.map(|(_, job)| *job).eq(0..JOBS));
+        }
+    }
+}

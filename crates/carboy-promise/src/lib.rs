@@ -20,11 +20,15 @@ mod host;
 mod interest;
 mod job_queue;
 mod promise;
+#[cfg(test)]
+mod properties;
 mod reaction;
+#[cfg(test)]
+mod test_host;
 
 pub use combinators::{Rule, gather};
 pub use host::Host;
 pub use interest::Interest;
 pub use job_queue::{JobQueue, Turn};
-pub use promise::{CancelHook, Promise, Resolver, WeakPromise};
+pub use promise::{CancelHook, Promise, Resolver, View, WeakPromise};
 pub use reaction::{Job, Outcome, Reaction};

@@ -9,10 +9,18 @@
 //! * **settled**: fulfilled or rejected, for ever.
 //!
 //! [`Promise::cancel`] leads from both pending states to rejected, whoever has the right.
+//! What `finally` was given is done on the way: it waits in the pending state, and is taken
+//! out by whoever comes first, the reaction to the source or the cancellation.
+
+mod resolver;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::interest::in_turn;
+pub use resolver::Resolver;
+
+use crate::interest::{in_turn, turn};
 use crate::{Host, Interest, Job, Outcome, Reaction};
 
 /// Gives up the work for a promise. Called at most once, outside of any lock, on whichever
@@ -32,6 +40,8 @@ struct State<H: Host> {
     phase: Phase<H>,
     /// Whether anybody ever looked at the outcome, or will.
     handled: bool,
+    /// What tells of an error if nobody ever looks.
+    guard: Option<H::Guard>,
     /// How many are interested in the outcome.
     interested: usize,
     /// What came to react while earlier reactions were being queued, to come after them.
@@ -51,6 +61,25 @@ struct Pending<H: Host> {
     /// Which promises this one depends on.
     sources: Vec<Interest<H>>,
     on_cancel: Option<CancelHook>,
+    cleanup: Option<H::Cleanup>,
+}
+
+/// What a promise shows of itself.
+pub enum View<'a, H: Host> {
+    /// It is pending.
+    Pending {
+        /// What waits for it.
+        reactions: &'a [Reaction<H>],
+        /// What is to be done if it is cancelled.
+        cleanup: Option<&'a H::Cleanup>,
+    },
+    /// It is settled.
+    Settled {
+        /// How it was settled.
+        outcome: &'a Outcome<H>,
+        /// What tells of an error if nobody ever looks.
+        guard: Option<&'a H::Guard>,
+    },
 }
 
 impl<H: Host> Clone for Promise<H> {
@@ -73,24 +102,25 @@ impl<H: Host> Promise<H> {
             reactions: Vec::new(),
             sources: Vec::new(),
             on_cancel: None,
+            cleanup: None,
         };
         let promise = Self::new(home, origin, Phase::Pending(pending));
-        let resolver = Resolver {
-            promise: promise.clone(),
-            generation: 0,
-        };
+        let resolver = Resolver::first(promise.clone());
         (promise, resolver)
     }
 
     /// A promise that is settled already.
     pub fn settled(home: H::Home, origin: H::Origin, outcome: Outcome<H>) -> Self {
-        Self::new(home, origin, Phase::Settled(outcome))
+        let promise = Self::new(home, origin, Phase::Settled(outcome));
+        promise.watch_over();
+        promise
     }
 
     fn new(home: H::Home, origin: H::Origin, phase: Phase<H>) -> Self {
         let state = State {
             phase,
             handled: false,
+            guard: None,
             interested: 0,
             late: None,
         };
@@ -145,18 +175,56 @@ impl<H: Host> Promise<H> {
 
     /// Shows the outcome, or what waits for it, unless the promise is in use right now: for
     /// garbage collectors, which may come at any moment.
-    pub fn inspect(&self, see: impl FnOnce(Option<&Outcome<H>>, &[Reaction<H>])) {
+    pub fn inspect(&self, see: impl FnOnce(View<'_, H>)) {
         if let Ok(state) = self.0.state.try_lock() {
-            match &state.phase {
-                Phase::Settled(outcome) => see(Some(outcome), &[]),
-                Phase::Pending(pending) => see(None, &pending.reactions),
-            }
+            see(match &state.phase {
+                Phase::Settled(outcome) => View::Settled {
+                    outcome,
+                    guard: state.guard.as_ref(),
+                },
+                Phase::Pending(pending) => View::Pending {
+                    reactions: &pending.reactions,
+                    cleanup: pending.cleanup.as_ref(),
+                },
+            });
         }
     }
 
     /// Notes that somebody looks at the outcome: a rejection is not unhandled any more.
     pub fn mark_handled(&self) {
-        self.state().handled = true;
+        let guard = {
+            let mut state = self.state();
+            state.handled = true;
+            state.guard.take()
+        };
+        if let Some(guard) = guard {
+            H::disarm(guard);
+        }
+    }
+
+    /// Sets a guard if the promise was rejected while nobody looked.
+    fn watch_over(&self) {
+        let error = {
+            let state = self.state();
+            match &state.phase {
+                Phase::Settled(Outcome::Rejected(error)) if !state.handled => error.clone(),
+                _ => return,
+            }
+        };
+        let Some(guard) = H::guard(self, error) else {
+            return;
+        };
+        let unneeded = {
+            let mut state = self.state();
+            if state.handled {
+                Some(guard)
+            } else {
+                state.guard.replace(guard)
+            }
+        };
+        if let Some(guard) = unneeded {
+            H::disarm(guard);
+        }
     }
 
     /// Whether it was rejected and nobody looks, as far as is known now.
@@ -180,6 +248,11 @@ impl<H: Host> Promise<H> {
     pub fn interest(&self) -> Interest<H> {
         self.state().interested += 1;
         Interest::new(self)
+    }
+
+    /// Lets somebody be interested who never loses interest.
+    pub fn keep(&self) {
+        self.state().interested += 1;
     }
 
     /// Notes that one who was interested is not any more; says whether nobody is now, though
@@ -214,12 +287,31 @@ impl<H: Host> Promise<H> {
         drop(unneeded);
     }
 
+    /// Sets what is to be done at this promise's home if it is cancelled before somebody has
+    /// taken it out again. Of a promise that is settled it is dropped.
+    pub fn set_cleanup(&self, cleanup: H::Cleanup) {
+        let unneeded = match &mut self.state().phase {
+            Phase::Pending(pending) => pending.cleanup.replace(cleanup),
+            Phase::Settled(_) => Some(cleanup),
+        };
+        drop(unneeded);
+    }
+
+    /// Takes out what was set to be done on cancellation: it is the caller's to do now, and
+    /// nobody else's. None if the promise was cancelled meanwhile.
+    pub fn take_cleanup(&self) -> Option<H::Cleanup> {
+        match &mut self.state().phase {
+            Phase::Pending(pending) => pending.cleanup.take(),
+            Phase::Settled(_) => None,
+        }
+    }
+
     /// Arranges for a reaction: a job that is queued when the promise is settled, or now if
     /// it is so already.
     pub fn react(&self, reaction: Reaction<H>) {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        state.handled = true;
+        self.mark_handled();
+        let mut locked = self.state();
+        let state = &mut *locked;
         let outcome = match &mut state.phase {
             Phase::Pending(pending) => {
                 pending.reactions.push(reaction);
@@ -233,14 +325,14 @@ impl<H: Host> Promise<H> {
                 outcome.clone()
             }
         };
-        drop(guard);
+        drop(locked);
         Self::begin(reaction, outcome);
     }
 
     fn begin(reaction: Reaction<H>, outcome: Outcome<H>) {
         let home = match &reaction {
             Reaction::Waiter(_) => None,
-            Reaction::Follow(resolver) => Some(resolver.promise.home().clone()),
+            Reaction::Follow(resolver) => Some(resolver.promise().home().clone()),
             Reaction::Element(gathering, _) => Some(gathering.home().clone()),
             Reaction::Handler(handler) => Some(H::home_of(handler)),
         };
@@ -253,16 +345,33 @@ impl<H: Host> Promise<H> {
 
     /// Rejects the promise, whatever was decided before, and gives up the work for it. Says
     /// whether it had not been settled yet.
+    ///
+    /// The sources come first, then what is to be cleaned up, then the reactions: as an
+    /// exception that rises through nested `try` blocks, from the innermost outwards.
     pub fn cancel(&self, error: H::Error) -> bool {
-        let mut on_cancel = None;
-        let cancelled = self.settle_if(Outcome::Rejected(error), |pending| {
-            on_cancel = pending.on_cancel.take();
+        turn(|| {
+            let Some(mut pending) = self.decide(Outcome::Rejected(error), |_| true) else {
+                return false;
+            };
+            self.watch_over();
+            if let Some(give_up) = pending.on_cancel.take() {
+                give_up();
+            }
+            // What is passed to `in_turn` last is done first.
+            let (promise, reactions) = (self.clone(), std::mem::take(&mut pending.reactions));
+            in_turn(Box::new(move || promise.begin_all(reactions)));
+            if let Some(cleanup) = pending.cleanup.take() {
+                let promise = self.clone();
+                in_turn(Box::new(move || {
+                    let home = promise.0.home.clone();
+                    H::enqueue(&home, Job::CleanUp { promise, cleanup });
+                }));
+            }
+            while let Some(source) = pending.sources.pop() {
+                drop(source);
+            }
             true
-        });
-        if let Some(give_up) = on_cancel {
-            give_up();
-        }
-        cancelled
+        })
     }
 
     /// Queues what came meanwhile, until nothing has come.
@@ -282,27 +391,49 @@ impl<H: Host> Promise<H> {
         }
     }
 
-    fn settle_if(&self, outcome: Outcome<H>, may: impl FnOnce(&mut Pending<H>) -> bool) -> bool {
-        let mut state = self.state();
-        let Phase::Pending(pending) = &mut state.phase else {
-            return false;
-        };
-        if !may(pending) {
-            return false;
+    /// Queues the reactions to the outcome, and then those that come meanwhile.
+    fn begin_all(&self, reactions: Vec<Reaction<H>>) {
+        if reactions.is_empty() {
+            return;
         }
-        let reactions = std::mem::take(&mut pending.reactions);
-        let for_reactions = (!reactions.is_empty()).then(|| outcome.clone());
-        let unneeded = std::mem::replace(&mut state.phase, Phase::Settled(outcome));
-        state.late = for_reactions.is_some().then(Vec::new);
-        drop(state);
-        if let Some(outcome) = for_reactions {
+        if let Some(outcome) = self.outcome() {
             for reaction in reactions {
                 Self::begin(reaction, outcome.clone());
             }
             self.begin_late(&outcome);
         }
+    }
+
+    /// Settles the promise, and returns what it was as long as it was pending. None if it
+    /// was settled already, or may not be.
+    fn decide(
+        &self,
+        outcome: Outcome<H>,
+        may: impl FnOnce(&Pending<H>) -> bool,
+    ) -> Option<Pending<H>> {
+        let mut state = self.state();
+        let Phase::Pending(pending) = &state.phase else {
+            return None;
+        };
+        if !may(pending) {
+            return None;
+        }
+        // Whoever comes to react from now on has to wait for those who came before.
+        state.late = (!pending.reactions.is_empty()).then(Vec::new);
+        match std::mem::replace(&mut state.phase, Phase::Settled(outcome)) {
+            Phase::Pending(pending) => Some(pending),
+            Phase::Settled(_) => None,
+        }
+    }
+
+    fn settle_if(&self, outcome: Outcome<H>, may: impl FnOnce(&Pending<H>) -> bool) -> bool {
+        let Some(mut pending) = self.decide(outcome, may) else {
+            return false;
+        };
+        self.watch_over();
+        self.begin_all(std::mem::take(&mut pending.reactions));
         // Now the interest in the sources is lost.
-        drop(unneeded);
+        drop(pending);
         true
     }
 }
@@ -330,88 +461,12 @@ impl<H: Host> WeakPromise<H> {
 impl<H: Host> Drop for Shared<H> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        match &mut state.phase {
-            Phase::Settled(Outcome::Rejected(error)) if !state.handled => {
-                H::unhandled(error.clone(), &self.origin);
-            }
-            Phase::Settled(_) => {}
-            Phase::Pending(pending) => {
-                // The reactions of a long chain hold each other.
-                let reactions = std::mem::take(&mut pending.reactions);
-                if !reactions.is_empty() {
-                    in_turn(Box::new(move || drop(reactions)));
-                }
+        if let Phase::Pending(pending) = &mut state.phase {
+            // The reactions of a long chain hold each other.
+            let reactions = std::mem::take(&mut pending.reactions);
+            if !reactions.is_empty() {
+                in_turn(Box::new(move || drop(reactions)));
             }
         }
-    }
-}
-
-/// The right to settle a promise, which is used up by the first use of it or of a clone.
-pub struct Resolver<H: Host> {
-    promise: Promise<H>,
-    generation: u32,
-}
-
-impl<H: Host> Clone for Resolver<H> {
-    fn clone(&self) -> Self {
-        Self {
-            promise: self.promise.clone(),
-            generation: self.generation,
-        }
-    }
-}
-
-impl<H: Host> Resolver<H> {
-    /// The promise that it is for.
-    pub fn promise(&self) -> &Promise<H> {
-        &self.promise
-    }
-
-    /// Settles the promise; says whether this resolver had the right to.
-    pub fn settle(&self, outcome: Outcome<H>) -> bool {
-        let generation = self.generation;
-        self.promise
-            .settle_if(outcome, |pending| pending.generation == generation)
-    }
-
-    /// Fulfils the promise; says whether this resolver had the right to.
-    pub fn fulfil(&self, value: H::Value) -> bool {
-        self.settle(Outcome::Fulfilled(value))
-    }
-
-    /// Rejects the promise; says whether this resolver had the right to.
-    pub fn reject(&self, error: H::Error) -> bool {
-        self.settle(Outcome::Rejected(error))
-    }
-
-    /// Gives the right away: this resolver and its clones lose it, and the one that is
-    /// returned has it. None if it was lost before.
-    #[must_use]
-    pub fn pass_on(&self) -> Option<Self> {
-        match &mut self.promise.state().phase {
-            Phase::Pending(pending) if pending.generation == self.generation => {
-                pending.generation += 1;
-                Some(Self {
-                    promise: self.promise.clone(),
-                    generation: pending.generation,
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// Resolves the promise with another one, whose outcome it takes over. A promise can't
-    /// wait for itself: then it is rejected.
-    pub fn follow(&self, source: &Promise<H>) -> bool {
-        if *source == self.promise {
-            return self.reject(H::cycle());
-        }
-        let Some(resolver) = self.pass_on() else {
-            return false;
-        };
-        self.promise.depend_on(source);
-        let source = source.clone();
-        H::enqueue(&self.promise.0.home, Job::Follow { resolver, source });
-        true
     }
 }

@@ -62,6 +62,13 @@ pub enum Job<H: Host> {
         /// How the promise was settled.
         outcome: Outcome<H>,
     },
+    /// Does what `finally` was given, of a promise that was cancelled.
+    CleanUp {
+        /// The promise, which is settled.
+        promise: Promise<H>,
+        /// What is to be done.
+        cleanup: H::Cleanup,
+    },
 }
 
 impl<H: Host> Job<H> {
@@ -72,7 +79,8 @@ impl<H: Host> Job<H> {
                 reaction: Reaction::Handler(handler),
                 outcome,
             } => H::needs_home(handler, outcome),
-            _ => false,
+            Self::CleanUp { .. } => true,
+            Self::React { .. } | Self::Follow { .. } => false,
         }
     }
 
@@ -88,6 +96,7 @@ impl<H: Host> Job<H> {
                 Reaction::Element(gathering, index) => gathering.element(index, outcome),
                 Reaction::Waiter(notify) => notify(),
             },
+            Self::CleanUp { promise, cleanup } => H::clean_up(&promise, cleanup),
         }
     }
 }

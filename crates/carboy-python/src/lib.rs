@@ -38,8 +38,8 @@ mod carboy_module {
     use super::flask::{AppContextBase, Exchange, RequestContextBase};
     #[pymodule_export]
     use super::promise::{
-        Promise, PromiseAwaiter, PromiseResolver, PromiseScope, find_request_scope, holds_promises,
-        keep_causes,
+        Promise, PromiseAwaiter, PromiseResolver, PromiseScope, call_on_own_stack,
+        find_request_scope, holds_promises, keep_causes,
     };
     #[pymodule_export]
     use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};

@@ -101,21 +101,33 @@ imported! {
     /// Awaits something and settles a promise with the outcome.
     settle = "carboy.promise" . "settle";
     describe_place = "carboy.promise" . "describe_place";
+    /// Tells of an error when nobody has looked at it and its promise is gone.
+    unseen = "carboy.promise" . "Unseen";
     report_unhandled = "carboy.promise" . "report_unhandled";
     /// Who runs handlers on which event loop, as long as that exists.
     owners_of_loops = "carboy.promise" . "owners_of_loops";
-    deadline_scope = "carboy.scope" . "deadline_scope";
+    inner_scope = "carboy.scope" . "inner_scope";
     deadline_at = "carboy.scope" . "deadline_at";
     deadline_exceeded = "carboy.scope" . "deadline_exceeded";
     client_gone = "carboy.scope" . "client_gone";
     explain_end = "carboy.scope" . "explain_end";
     cancellation_settings = "carboy.cancellation" . "settings_of";
     scope_of_request = "carboy.scope" . "scope_of_request";
+    /// The scope of a request that no server of carboy's ends.
+    lonely_request_scope = "carboy.scope" . "LonelyRequestScope";
+    /// Lets a request fail if a promise of it has, and nobody looked.
+    fail_with_unhandled = "carboy.scope" . "fail_with_unhandled";
     note_known_calls = "carboy.http.timeline" . "note_known_calls";
     fulfilled = "carboy.promise" . "Fulfilled";
     rejected = "carboy.promise" . "Rejected";
     call_with_values = "carboy.promise" . "call_with_values";
     map_items = "carboy.promise" . "map_items";
+    join_promises = "carboy.promise" . "join_promises";
+    /// Makes a function that runs another one on a thread.
+    note_end_of_thread = "carboy.promise" . "note_end_of_thread";
+    in_thread = "carboy.promise" . "in_thread";
+    add_origin = "carboy.promise" . "add_origin";
+    copy = "copy" . "copy";
     promise_of_all_within = "carboy.promise" . "promise_of_all_within";
     report_detached = "carboy.promise" . "report_detached";
     exception_group = "builtins" . "BaseExceptionGroup";
@@ -225,6 +237,16 @@ pub(crate) fn wsgi_version(py: Python<'_>) -> &Bound<'_, PyAny> {
             version.map_or_else(|_| py.None(), |version| version.into_any().unbind())
         })
         .bind(py)
+}
+
+/// Whether the interpreter is in development mode (`python -X dev`).
+pub(crate) fn is_development_mode(py: Python<'_>) -> bool {
+    static ANSWER: PyOnceLock<bool> = PyOnceLock::new();
+    *ANSWER.get_or_init(py, || {
+        py.import("sys")
+            .and_then(|sys| sys.getattr("flags")?.getattr("dev_mode")?.is_truthy())
+            .unwrap_or(false)
+    })
 }
 
 /// The module of the exceptions of `carboy.http`.

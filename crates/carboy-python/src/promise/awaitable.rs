@@ -9,11 +9,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyContext, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-use super::host::{Failure, PromiseHost, Value};
+use super::host::{Core, PromiseHost, Value, reject};
 use super::native_loop::native_loop;
 use super::object::Promise;
 use super::resolver::PromiseResolver;
-use super::scope;
+use super::scope::Scope;
+use super::scope_object;
 use crate::ffi::context;
 use crate::names;
 use crate::worker::post_to_loop;
@@ -62,7 +63,7 @@ pub(super) fn resolve(
         }
     });
     if let Err(error) = resolved {
-        resolver.reject(Failure::new(py, error));
+        reject(py, resolver, error);
     }
 }
 
@@ -82,6 +83,7 @@ fn adopt(
         Some(context) => context.bind(py).call_method0(intern!(py, "copy"))?,
         None => context::copy_current(py)?.into_bound(py).into_any(),
     };
+    let context = context.cast_into::<PyContext>()?;
     let running = names::get_running_loop(py)?.call0()?;
     let event_loop = match awaitable.getattr_opt(intern!(py, "get_loop"))? {
         // A future belongs to a loop.
@@ -89,14 +91,22 @@ fn adopt(
         None if !running.is_none() => running.clone(),
         None => native_loop(py)?.into_any(),
     };
-    scope::join_current(py, resolver.promise())?;
+    let promise = resolver.promise();
+    own_work(py, promise, &context)?;
+    scope_object::join(py, promise);
     let work = Arc::new(Work::default());
     let for_hook = Arc::clone(&work);
     let home = event_loop.clone().unbind();
-    resolver.promise().on_cancel(Box::new(move || {
+    if promise.is_settled() {
+        // Its scope has ended. What was never begun is told so.
+        give_up(awaitable);
+        return Ok(true);
+    }
+    promise.on_cancel(Box::new(move || {
         Python::attach(|py| for_hook.cancel(home.bind(py)));
     }));
     let python_resolver = Bound::new(py, PromiseResolver::new(resolver))?;
+    let context = context.into_any();
     let coroutine = names::settle(py)?.call1((awaitable, python_resolver))?;
     if running.is(&event_loop) {
         work.start(&event_loop, awaitable, &coroutine, &context)?;
@@ -121,6 +131,29 @@ fn adopt(
         post(&event_loop, Box::new(start))?;
     }
     Ok(true)
+}
+
+/// Gives the work for a promise a scope of its own, which is cut off when it is detached.
+fn own_work(py: Python<'_>, promise: &Core, context: &Bound<'_, PyContext>) -> PyResult<()> {
+    let origin = promise.origin();
+    let scope = match origin.scope() {
+        _ if origin.is_detached() => Scope::detached(py),
+        Some(outer) => Scope::within(py, Some(outer)),
+        None => return Ok(()),
+    };
+    origin.set_work(Arc::clone(&scope));
+    context::enter(context)?;
+    let set = scope_object::set_current(py, scope);
+    context::exit(context)?;
+    set
+}
+
+/// Tells something to be awaited that nobody will. A coroutine would be warned about.
+fn give_up(awaitable: &Bound<'_, PyAny>) {
+    let py = awaitable.py();
+    if awaitable.call_method0(intern!(py, "close")).is_err() {
+        awaitable.call_method0(intern!(py, "cancel")).ok();
+    }
 }
 
 /// Does something on the thread of a loop of any make.
@@ -163,11 +196,9 @@ impl Work {
     ) -> PyResult<()> {
         let py = event_loop.py();
         if self.is_cancelled.load(Ordering::Acquire) {
-            // What was never begun is told so; a coroutine would be warned about.
+            // What was never begun is told so.
             coroutine.call_method0(intern!(py, "close"))?;
-            if awaitable.call_method0(intern!(py, "close")).is_err() {
-                awaitable.call_method0(intern!(py, "cancel")).ok();
-            }
+            give_up(awaitable);
             return Ok(());
         }
         let keywords = PyDict::new(py);

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::host::{Core, PromiseHost, cancelled_error, into_result};
-use super::owner::call_soon;
+use super::owner::{call_soon, note_loop};
 use crate::event_loop::running_loop;
 use crate::names;
 
@@ -71,6 +71,7 @@ impl PromiseAwaiter {
                 "a promise is awaited where no event loop runs: use result() in sync code",
             ));
         };
+        note_loop(&running)?;
         let before = {
             let event_loop = this.event_loop.lock();
             event_loop
@@ -132,6 +133,18 @@ impl PromiseAwaiter {
             None => return Some(cancelled_error(py, None)),
         };
         Some(error.map_or_else(|error| error, PyErr::from_value))
+    }
+}
+
+impl Drop for PromiseAwaiter {
+    /// A coroutine that is closed or lost while it waits gives nothing up, as with asyncio's
+    /// futures: only a cancelled task does. Here cancelling would run code in the midst of a
+    /// garbage collection.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(interest) = state.interest.take() {
+            interest.end();
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use carboy_promise::{Outcome, Resolver, Rule, gather};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyMapping, PyTuple};
 
 use super::awaitable::resolve;
-use super::host::{Core, Failure, PromiseHost, Value};
+use super::handler::as_object;
+use super::host::{Core, PromiseHost, Value, reject};
 use super::object::Promise;
 use super::origin::Origin;
 use super::owner::Owner;
@@ -27,47 +28,70 @@ enum Container {
     Dict(Vec<Py<PyAny>>),
 }
 
-/// Combines what a combinator was called with: several arguments, or one list, dict or other
-/// iterable. What is not a promise counts as one of itself.
+/// Combines what a combinator was called with: several arguments, or one list, mapping or
+/// other iterable. What is not a promise counts as one of itself. If the iterable fails, so
+/// does the promise.
 pub(super) fn combine(
     py: Python<'_>,
     rule: Rule,
     arguments: &Bound<'_, PyTuple>,
     label: &str,
 ) -> PyResult<Core> {
-    let (sources, container) = sources(py, arguments)?;
-    if sources.is_empty() && rule == Rule::Race {
+    let (mut sources, mut container) = (Vec::new(), Container::Tuple);
+    let collected = collect(py, arguments, &mut sources, &mut container);
+    if collected.is_ok() && sources.is_empty() && rule == Rule::Race {
         let message = "a race of nothing would never have a winner";
         return Err(PyValueError::new_err(message));
     }
     let shape = Shape { rule, container };
-    let origin = Origin::here(py, Some(label));
+    let (home, origin) = (Owner::current(py)?, Origin::here(py, Some(label)));
     for source in &sources {
         origin.causes.add(&source.origin().causes);
     }
-    Ok(gather(rule, &sources, shape, Owner::current(py)?, origin))
+    let Err(error) = collected else {
+        return Ok(gather(rule, &sources, shape, home, origin));
+    };
+    let (promise, resolver) = Core::pending(home, origin);
+    for source in &sources {
+        source.mark_handled();
+        promise.depend_on(source);
+    }
+    reject(py, &resolver, error);
+    Ok(promise)
 }
 
-fn sources(py: Python<'_>, arguments: &Bound<'_, PyTuple>) -> PyResult<(Vec<Core>, Container)> {
+/// Makes promises of what a combinator was called with.
+fn collect(
+    py: Python<'_>,
+    arguments: &Bound<'_, PyTuple>,
+    sources: &mut Vec<Core>,
+    container: &mut Container,
+) -> PyResult<()> {
     if arguments.len() == 1 {
         let only = arguments.get_item(0)?;
-        if let Ok(mapping) = only.cast::<PyDict>() {
-            let mut cores = Vec::with_capacity(mapping.len());
-            let mut keys = Vec::with_capacity(mapping.len());
-            for (key, value) in mapping {
-                keys.push(key.unbind());
-                cores.push(as_promise(py, &value)?);
+        if let Ok(mapping) = only.cast::<PyMapping>() {
+            let mut keys = Vec::with_capacity(mapping.len()?);
+            for item in mapping.items()? {
+                let (key, value) = item.extract::<(Py<PyAny>, Bound<'_, PyAny>)>()?;
+                keys.push(key);
+                sources.push(as_promise(py, &value)?);
             }
-            return Ok((cores, Container::Dict(keys)));
+            *container = Container::Dict(keys);
+            return Ok(());
         }
         let is_many = !only.is_instance_of::<Promise>() && only.hasattr("__iter__")?;
         if is_many && !super::awaitable::is_awaitable(&only)? {
-            let cores = only.try_iter()?.map(|item| as_promise(py, &item?));
-            return Ok((cores.collect::<PyResult<_>>()?, Container::List));
+            *container = Container::List;
+            for item in only.try_iter()? {
+                sources.push(as_promise(py, &item?)?);
+            }
+            return Ok(());
         }
     }
-    let cores = arguments.iter().map(|item| as_promise(py, &item));
-    Ok((cores.collect::<PyResult<_>>()?, Container::Tuple))
+    for item in arguments {
+        sources.push(as_promise(py, &item)?);
+    }
+    Ok(())
 }
 
 fn as_promise(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Core> {
@@ -77,6 +101,86 @@ fn as_promise(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Core> {
     let (core, resolver) = Core::pending(Owner::current(py)?, Origin::here(py, None));
     resolve(py, &resolver, value, None);
     Ok(core)
+}
+
+#[pymethods]
+impl Promise {
+    /// Return a promise of all values, which fails with the first error.
+    ///
+    /// ``all(a, b)`` gives a tuple, ``all([a, b])`` a list, ``all({"a": a})`` a dict. When it
+    /// fails or is cancelled, what nobody else waits for is cancelled.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn all(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::All, promises, "all").map(Self::new)
+    }
+
+    /// Return a promise of all outcomes, as ``Fulfilled(value)`` and ``Rejected(error)`` of
+    /// ``carboy.promise``. Arguments as for ``all``.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn all_settled(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::AllSettled, promises, "all_settled").map(Self::new)
+    }
+
+    /// Return a promise of the first value; if all fail, of an ``ExceptionGroup``. The others
+    /// are cancelled. Arguments as for ``all``.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn any(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::Any, promises, "any").map(Self::new)
+    }
+
+    /// Return a promise of the first outcome, value or error. The others are cancelled.
+    /// Arguments as for ``all``.
+    #[staticmethod]
+    #[pyo3(signature = (*promises))]
+    fn race(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        combine(py, Rule::Race, promises, "race").map(Self::new)
+    }
+
+    /// Call a function for each item and return the promise of the list of results.
+    ///
+    /// Args:
+    ///     items: The items.
+    ///     function: Returns a value, a promise or another awaitable.
+    ///     concurrency: How many results may be waited for at a time; ``None`` for all.
+    #[staticmethod]
+    #[pyo3(signature = (items, function, concurrency = None))]
+    fn map<'py>(
+        py: Python<'py>,
+        items: Bound<'py, PyAny>,
+        function: Bound<'py, PyAny>,
+        concurrency: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        names::map_items(py)?.call1((items, function, concurrency))
+    }
+
+    /// Call a function and return the promise of its result. Promises among the arguments are
+    /// waited for before, and the function gets their values.
+    #[staticmethod]
+    #[pyo3(signature = (function, /, *arguments, **keywords))]
+    fn call<'py>(
+        function: Bound<'py, PyAny>,
+        arguments: Bound<'py, PyTuple>,
+        keywords: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
+        names::call_with_values(py)?.call1((function, arguments, keywords))
+    }
+
+    /// Wait for promises and call a function with their values, one argument each; return the
+    /// promise of what that returns. ``join(a, b, f)`` is ``call(f, a, b)`` the other way
+    /// round, for two values that belong together.
+    #[staticmethod]
+    #[pyo3(signature = (*promises_and_function))]
+    fn join<'py>(
+        py: Python<'py>,
+        promises_and_function: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        names::join_promises(py)?.call1(promises_and_function)
+    }
 }
 
 /// Settles a combinator's promise, when no single outcome has decided it.
@@ -92,8 +196,10 @@ pub(super) fn assemble(
             put_together(py, shape, outcomes)
         };
         match assembled {
-            Ok(value) => resolver.fulfil(Value(value)),
-            Err(error) => resolver.reject(Failure::new(py, error)),
+            Ok(value) => {
+                resolver.fulfil(Value(value));
+            }
+            Err(error) => reject(py, resolver, error),
         }
     });
 }
@@ -105,15 +211,9 @@ fn put_together(
 ) -> PyResult<Py<PyAny>> {
     let mut items = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
-        let item = match (outcome, shape.rule) {
-            (Outcome::Fulfilled(Value(value)), Rule::AllSettled) => {
-                names::fulfilled(py)?.call1((value,))?.unbind()
-            }
-            (Outcome::Fulfilled(Value(value)), _) => value,
-            (Outcome::Rejected(failure), _) => {
-                let error = failure.into_error(py).into_value(py);
-                names::rejected(py)?.call1((error,))?.unbind()
-            }
+        let item = match outcome {
+            Outcome::Fulfilled(Value(value)) if shape.rule != Rule::AllSettled => value,
+            outcome => as_object(py, outcome)?,
         };
         items.push(item);
     }

@@ -8,7 +8,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTraceback;
 
+use super::cleanup::Cleanup;
 use super::combinators::{Shape, assemble};
+use super::guard::Guard;
 use super::handler::Handler;
 use super::origin::Origin;
 use super::owner::Owner;
@@ -90,10 +92,18 @@ pub(super) fn into_result(py: Python<'_>, outcome: Outcome<PromiseHost>) -> PyRe
     }
 }
 
+/// Rejects a promise with an exception, which in debug mode says where the promise was made.
+pub(super) fn reject(py: Python<'_>, resolver: &Resolver<PromiseHost>, error: PyErr) {
+    resolver.promise().origin().add_note(py, &error);
+    resolver.reject(Failure::new(py, error));
+}
+
 impl Host for PromiseHost {
     type Value = Value;
     type Error = Failure;
     type Handler = Handler;
+    type Cleanup = Cleanup;
+    type Guard = Guard;
     type Home = Arc<Owner>;
     type Shape = Shape;
     type Origin = Origin;
@@ -114,6 +124,10 @@ impl Host for PromiseHost {
         handler.needs_home(outcome)
     }
 
+    fn clean_up(promise: &Core, cleanup: Cleanup) {
+        Python::attach(|py| cleanup.run_after_cancellation(py, promise));
+    }
+
     fn assemble(resolver: &Resolver<Self>, shape: Shape, outcomes: Vec<Outcome<Self>>) {
         assemble(resolver, shape, outcomes);
     }
@@ -122,14 +136,12 @@ impl Host for PromiseHost {
         home.wake_waiters();
     }
 
-    fn unhandled(error: Failure, origin: &Origin) {
-        Python::attach(|py| {
-            let reported = names::report_unhandled(py)
-                .and_then(|report| report.call1((error.error(py), origin.describe(py))));
-            if let Err(error) = reported {
-                error.write_unraisable(py, None);
-            }
-        });
+    fn guard(promise: &Core, error: Failure) -> Option<Guard> {
+        Python::attach(|py| Guard::new(py, promise, &error))
+    }
+
+    fn disarm(guard: Guard) {
+        guard.disarm();
     }
 
     fn cycle() -> Failure {

@@ -34,14 +34,18 @@
 //!   `result()`. Settling never runs Python handlers by itself.
 //! * **The scope** is the request that the promise was made in (`scope.rs`): when it ends, also
 //!   because the client goes, what is unfinished is cancelled. Outside of requests it is the process.
-//! * [`remaining`] says how long the work may take.
+//!   A deadline around the work ends it in the same way, so native code needs no clock for it.
 
 mod awaitable;
 mod awaiter;
 mod causes;
+mod chaining;
+mod cleanup;
 mod combinators;
+mod guard;
 mod handler;
 mod host;
+mod misuse;
 mod native_loop;
 mod object;
 mod origin;
@@ -50,31 +54,20 @@ mod pending;
 mod request_scope;
 mod resolver;
 mod scope;
+mod scope_object;
 mod search;
 mod waiter;
 
 pub(crate) use awaiter::PromiseAwaiter;
 pub(crate) use causes::keep_causes;
-#[allow(
-    unused_imports,
-    reason = "for native code that has something to promise"
-)]
 pub(crate) use native_loop::native_loop;
 pub(crate) use object::Promise;
-pub(crate) use owner::Owner;
-#[allow(
-    unused_imports,
-    reason = "for native code that has something to promise"
-)]
+pub(crate) use owner::{Owner, call_on_own_stack};
 pub(crate) use pending::PendingPromise;
 pub(crate) use request_scope::{
     begin_scope_of_request, end_scope_of_request, find_request_scope, prepare_scope_for_async_code,
 };
 pub(crate) use resolver::PromiseResolver;
-pub(crate) use scope::PromiseScope;
+pub(crate) use scope_object::PromiseScope;
 pub(crate) use search::{holds_promises, promise_of_value};
-#[allow(
-    unused_imports,
-    reason = "for native code that has something to promise"
-)]
 pub(crate) use waiter::{remaining, wait_in_any_code};

@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
-use carboy_promise::{Outcome, Reaction, Resolver, Rule};
-use pyo3::exceptions::{PyAttributeError, PyTimeoutError, PyTypeError, PyValueError};
+use carboy_promise::{Outcome, Reaction, View};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyTuple;
 
 use super::awaitable::{is_awaitable, resolve};
 use super::awaiter::PromiseAwaiter;
-use super::combinators::combine;
-use super::handler::{Action, Handler};
-use super::host::{Core, Failure, PromiseHost, Value, cancelled_error, into_result};
-use super::native_loop::call_later;
+use super::handler::as_object;
+use super::host::{Core, Failure, Value, cancelled_error, into_result};
 use super::origin::Origin;
-use super::owner::Owner;
+use super::owner::{self, Owner};
 use super::resolver::{PromiseResolver, checked_error};
 use super::search::Counted;
-use super::{request_scope, scope, waiter};
+use super::waiter;
 use crate::names;
 
 /// A value that may not be there yet.
@@ -54,54 +52,6 @@ impl Promise {
     /// Says that nobody will look at the outcome, and nobody needs to.
     pub(crate) fn ignore(&self) {
         self.core.mark_handled();
-    }
-
-    fn chain(&self, py: Python<'_>, action: Action, label: &str) -> PyResult<Self> {
-        let (promise, handler) = Handler::new(py, &self.core, action, label)?;
-        self.core.react(Reaction::Handler(handler));
-        Ok(Self::new(promise))
-    }
-
-    /// A pending promise that is to follow this one.
-    fn derive(&self, py: Python<'_>, label: &str) -> PyResult<(Core, Resolver<PromiseHost>)> {
-        let origin = Origin::here(py, Some(label));
-        origin.causes.add(&self.core.origin().causes);
-        Ok(Core::pending(Owner::current(py)?, origin))
-    }
-
-    /// The error for who takes the promise for its value.
-    fn misuse(&self, py: Python<'_>, what: &str) -> String {
-        format!(
-            "{what}: this is a promise, not its value; use 'await' in async code or .result() in \
-             sync code first (the promise: {})",
-            self.core.origin().describe(py)
-        )
-    }
-}
-
-fn checked_function(function: Bound<'_, PyAny>, method: &str) -> PyResult<Py<PyAny>> {
-    if function.is_callable() {
-        Ok(function.unbind())
-    } else {
-        Err(PyTypeError::new_err(format!(
-            "{method}() needs a function, not {}",
-            function.get_type()
-        )))
-    }
-}
-
-/// What a promise has when it took too long.
-enum TimeoutDefault {
-    /// Nothing: it fails.
-    Missing,
-    Given(Py<PyAny>),
-}
-
-impl<'py> FromPyObject<'_, 'py> for TimeoutDefault {
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self::Given(value.to_owned().unbind()))
     }
 }
 
@@ -172,75 +122,6 @@ impl Promise {
         (Self::new(core), resolve, reject).into_pyobject(py)
     }
 
-    /// Call a function with the value when it is there, or another one with the exception;
-    /// return the promise of what that returns.
-    ///
-    /// The function may return a promise or another awaitable, or be a coroutine function:
-    /// then the new promise is that of its result. Without a function for it, a value or an
-    /// exception is passed on. Cancellation is passed on, too.
-    #[pyo3(signature = (on_fulfilled = None, on_rejected = None, /))]
-    fn then(
-        &self,
-        py: Python<'_>,
-        on_fulfilled: Option<Bound<'_, PyAny>>,
-        on_rejected: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let check = |function| checked_function(function, "then");
-        let on_fulfilled = on_fulfilled.map(check).transpose()?;
-        let on_rejected = on_rejected.map(check).transpose()?;
-        self.chain(py, Action::Then(on_fulfilled, on_rejected), "then")
-    }
-
-    /// As ``then``, for a function that returns a promise or another awaitable.
-    #[pyo3(signature = (function, /))]
-    fn and_then(&self, py: Python<'_>, function: Bound<'_, PyAny>) -> PyResult<Self> {
-        let function = checked_function(function, "and_then")?;
-        self.chain(py, Action::AndThen(function), "and_then")
-    }
-
-    /// Call a function with the exception, if it is an instance of the class (or of one in a
-    /// tuple); the promise that is returned has its result instead.
-    ///
-    /// ``catch(function)`` is for every ``Exception``.
-    #[pyo3(signature = (what, function = None, /))]
-    fn catch(
-        &self,
-        py: Python<'_>,
-        what: Bound<'_, PyAny>,
-        function: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let (class, function) = match function {
-            Some(function) => (what, function),
-            None => {
-                let class = py.get_type::<pyo3::exceptions::PyException>();
-                (class.into_any(), what)
-            }
-        };
-        let function = checked_function(function, "catch")?;
-        self.chain(py, Action::Catch(class.unbind(), function), "catch")
-    }
-
-    /// Call a function without arguments when the promise is settled or cancelled. The outcome
-    /// stays the same, unless the function raises.
-    #[pyo3(signature = (function, /))]
-    fn finally_(&self, py: Python<'_>, function: Bound<'_, PyAny>) -> PyResult<Self> {
-        let function = checked_function(function, "finally_")?;
-        self.chain(py, Action::Finally(function), "finally_")
-    }
-
-    /// Call a function with the value, which stays the same, unless the function raises.
-    #[pyo3(signature = (function, /))]
-    fn tap(&self, py: Python<'_>, function: Bound<'_, PyAny>) -> PyResult<Self> {
-        let function = checked_function(function, "tap")?;
-        self.chain(py, Action::Tap(function), "tap")
-    }
-
-    /// Take this value instead of an ``Exception``.
-    #[pyo3(signature = (value, /))]
-    fn or_else(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Self> {
-        self.chain(py, Action::OrElse(value), "or_else")
-    }
-
     /// Wait for the value and return it, in sync code.
     ///
     /// Handlers that were added in sync code run meanwhile, on the thread that waits.
@@ -278,161 +159,26 @@ impl Promise {
         }
     }
 
-    /// Return a promise that fails with ``TimeoutError`` if this one takes too long, or has a
-    /// default value then. What nobody else waits for is cancelled.
-    ///
-    /// Args:
-    ///     seconds: How long it may take from now.
-    ///     default: The value instead of the failure.
-    #[pyo3(signature = (seconds, default = TimeoutDefault::Missing))]
-    fn timeout(&self, py: Python<'_>, seconds: f64, default: TimeoutDefault) -> PyResult<Self> {
-        let delay = checked_timeout(seconds)?;
-        let (core, resolver) = self.derive(py, "timeout")?;
-        core.depend_on(&self.core);
-        self.core.react(Reaction::Follow(resolver.clone()));
-        let late = core.downgrade();
-        let origin = self.core.origin().describe(py);
-        let action = move |py: Python<'_>| {
-            if late.is_pending() {
-                resolver.settle(match default {
-                    TimeoutDefault::Given(value) => Outcome::Fulfilled(Value(value)),
-                    TimeoutDefault::Missing => {
-                        let message = format!("no result after {seconds} seconds ({origin})");
-                        let error = PyTimeoutError::new_err(message);
-                        Outcome::Rejected(Failure::new(py, error))
-                    }
-                });
-            }
+    /// Return the outcome as it is now, without waiting: ``Fulfilled(value)``,
+    /// ``Rejected(error)``, or ``None`` if it is pending.
+    fn peek(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        owner::pass_here(py);
+        let Some(outcome) = self.core.outcome() else {
+            return Ok(None);
         };
-        let timer = call_later(py, delay, Box::new(action))?;
-        // It is dropped, and with it the timer ends, when the promise is settled.
-        core.on_cancel(Box::new(move || drop(timer)));
-        Ok(Self::new(core))
-    }
-
-    /// Return a promise with the same outcome, which may be cancelled without this one.
-    fn shield(&self, py: Python<'_>) -> PyResult<Self> {
-        let (core, resolver) = self.derive(py, "shield")?;
-        // The interest of somebody who never loses it.
-        std::mem::forget(self.core.interest());
-        self.core.react(Reaction::Follow(resolver));
-        Ok(Self::new(core))
-    }
-
-    /// Let it stop when the client goes, also in a request that goes on then, as one that
-    /// changes something does. Who waits gets ``ClientDisconnected``.
-    fn cancellable(slf: &Bound<'_, Self>) -> PyResult<Py<Self>> {
-        request_scope::mark_cancellable(slf.py(), &slf.get().core)?;
-        Ok(slf.clone().unbind())
-    }
-
-    /// Let the work go on after the request that it was begun in, and log if it fails.
-    ///
-    /// Args:
-    ///     name: What to call it in the log.
-    fn detach(slf: &Bound<'_, Self>, name: String) -> PyResult<Py<Self>> {
-        let py = slf.py();
-        let core = &slf.get().core;
-        let mut open = vec![core.clone()];
-        while let Some(promise) = open.pop() {
-            scope::leave(py, &promise)?;
-            open.extend(promise.sources());
-        }
-        let (watched, origin) = (core.downgrade(), core.origin().describe(py));
-        std::mem::forget(core.interest());
-        core.react(Reaction::Waiter(Box::new(move || {
-            if let Some(Outcome::Rejected(failure)) =
-                watched.upgrade().and_then(|promise| promise.outcome())
-            {
-                Python::attach(|py| {
-                    let reported = names::report_detached(py)
-                        .and_then(|report| report.call1((name, failure.error(py), origin)));
-                    if let Err(error) = reported {
-                        error.write_unraisable(py, None);
-                    }
-                });
-            }
-        })));
-        Ok(slf.clone().unbind())
-    }
-
-    /// Return a promise of all values, which fails with the first error.
-    ///
-    /// ``all(a, b)`` gives a tuple, ``all([a, b])`` a list, ``all({"a": a})`` a dict. When it
-    /// fails or is cancelled, what nobody else waits for is cancelled.
-    #[staticmethod]
-    #[pyo3(signature = (*promises))]
-    fn all(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        combine(py, Rule::All, promises, "all").map(Self::new)
-    }
-
-    /// Return a promise of all outcomes, as ``Fulfilled(value)`` and ``Rejected(error)`` of
-    /// ``carboy.promise``. Arguments as for ``all``.
-    #[staticmethod]
-    #[pyo3(signature = (*promises))]
-    fn all_settled(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        combine(py, Rule::AllSettled, promises, "all_settled").map(Self::new)
-    }
-
-    /// Return a promise of the first value; if all fail, of an ``ExceptionGroup``. The others
-    /// are cancelled. Arguments as for ``all``.
-    #[staticmethod]
-    #[pyo3(signature = (*promises))]
-    fn any(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        combine(py, Rule::Any, promises, "any").map(Self::new)
-    }
-
-    /// Return a promise of the first outcome, value or error. The others are cancelled.
-    /// Arguments as for ``all``.
-    #[staticmethod]
-    #[pyo3(signature = (*promises))]
-    fn race(py: Python<'_>, promises: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        combine(py, Rule::Race, promises, "race").map(Self::new)
-    }
-
-    /// Call a function for each item and return the promise of the list of results.
-    ///
-    /// Args:
-    ///     items: The items.
-    ///     function: Returns a value, a promise or another awaitable.
-    ///     concurrency: How many results may be waited for at a time; ``None`` for all.
-    #[staticmethod]
-    #[pyo3(signature = (items, function, concurrency = None))]
-    fn map<'py>(
-        py: Python<'py>,
-        items: Bound<'py, PyAny>,
-        function: Bound<'py, PyAny>,
-        concurrency: Option<usize>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        names::map_items(py)?.call1((items, function, concurrency))
-    }
-
-    /// Call a function and return the promise of its result. Promises among the arguments are
-    /// waited for before, and the function gets their values.
-    #[staticmethod]
-    #[pyo3(signature = (function, /, *arguments, **keywords))]
-    fn call<'py>(
-        function: Bound<'py, PyAny>,
-        arguments: Bound<'py, PyTuple>,
-        keywords: Option<Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = function.py();
-        let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
-        names::call_with_values(py)?.call1((function, arguments, keywords))
-    }
-
-    fn __getitem__(&self, py: Python<'_>, key: Bound<'_, PyAny>) -> PyResult<Self> {
-        let getter = names::item_getter(py)?.call1((key,))?.unbind();
-        self.chain(py, Action::Then(Some(getter), None), "[]")
+        self.core.mark_handled();
+        as_object(py, outcome).map(Some)
     }
 
     /// Whether it is settled: fulfilled, rejected or cancelled.
-    fn done(&self) -> bool {
+    fn done(&self, py: Python<'_>) -> bool {
+        owner::pass_here(py);
         self.core.is_settled()
     }
 
     /// Whether it was cancelled.
     fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
+        owner::pass_here(py);
         match self.core.outcome() {
             Some(Outcome::Rejected(failure)) => {
                 failure.error(py).is_instance(names::cancelled_error(py)?)
@@ -443,11 +189,16 @@ impl Promise {
 
     /// Give up: who waits gets an ``asyncio.CancelledError``, and the work for it ends, unless
     /// somebody else waits for that. Return whether there was something to give up.
+    ///
+    /// What ``finally_`` was given runs: on the event loop in its turn, in sync code before
+    /// this returns.
     #[pyo3(signature = (message = None))]
-    fn cancel(&self, py: Python<'_>, message: Option<&str>) -> bool {
+    fn cancel(&self, py: Python<'_>, message: Option<&str>) -> PyResult<bool> {
         self.core.mark_handled();
         let failure = Failure::new(py, cancelled_error(py, message));
-        self.core.cancel(failure)
+        let is_cancelled = self.core.cancel(failure);
+        owner::clean_up_here(py)?;
+        Ok(is_cancelled)
     }
 
     fn __await__(&self) -> PromiseAwaiter {
@@ -466,64 +217,29 @@ impl Promise {
         ))
     }
 
-    fn __str__(&self, py: Python<'_>) -> PyResult<String> {
-        Err(PyTypeError::new_err(
-            self.misuse(py, "no text can be made of it"),
-        ))
-    }
-
-    fn __format__(&self, py: Python<'_>, _specification: &str) -> PyResult<String> {
-        Err(PyTypeError::new_err(
-            self.misuse(py, "it can't be formatted"),
-        ))
-    }
-
-    fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
-        Err(PyTypeError::new_err(
-            self.misuse(py, "it is neither true nor false"),
-        ))
-    }
-
-    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        Err(PyTypeError::new_err(self.misuse(py, "it has no length")))
-    }
-
-    fn __iter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Err(PyTypeError::new_err(
-            self.misuse(py, "it can't be iterated"),
-        ))
-    }
-
-    fn __contains__(&self, py: Python<'_>, _item: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Err(PyTypeError::new_err(self.misuse(py, "it contains nothing")))
-    }
-
-    fn __getattr__(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
-        if name == "__html__" {
-            // Templates and Flask's JSON ask for it before they take anything as text.
-            return Err(PyTypeError::new_err(
-                self.misuse(py, "it can't become a part of a page or of JSON"),
-            ));
-        }
-        if name.starts_with("__") {
-            return Err(PyAttributeError::new_err(name.to_owned()));
-        }
-        let what = format!("it has no attribute {name:?}");
-        Err(PyAttributeError::new_err(self.misuse(py, &what)))
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let mut result = Ok(());
         // What others hold too may be reached from elsewhere.
         if self.core.is_unique() {
-            self.core.inspect(|outcome, reactions| {
-                result = match outcome {
-                    Some(Outcome::Fulfilled(Value(value))) => visit.call(value),
-                    Some(Outcome::Rejected(failure)) => failure.traverse(&visit),
-                    None => reactions.iter().try_for_each(|reaction| match reaction {
-                        Reaction::Handler(handler) => handler.traverse(&visit),
-                        _ => Ok(()),
-                    }),
+            self.core.inspect(|view| {
+                result = match view {
+                    View::Settled { outcome, guard } => {
+                        let guarded = guard.map_or(Ok(()), |guard| guard.traverse(&visit));
+                        guarded.and_then(|()| match outcome {
+                            Outcome::Fulfilled(Value(value)) => visit.call(value),
+                            Outcome::Rejected(failure) => failure.traverse(&visit),
+                        })
+                    }
+                    View::Pending { reactions, cleanup } => {
+                        let cleaned = cleanup.map_or(Ok(()), |cleanup| cleanup.traverse(&visit));
+                        let mut handlers = reactions.iter().filter_map(|reaction| match reaction {
+                            Reaction::Handler(handler) => Some(handler),
+                            _ => None,
+                        });
+                        cleaned.and_then(|()| {
+                            handlers.try_for_each(|handler| handler.traverse(&visit))
+                        })
+                    }
                 };
             });
         }

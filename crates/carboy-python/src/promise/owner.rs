@@ -2,16 +2,19 @@
 //!
 //! An owner is an event loop, or a stack of sync code: a worker's, which serves a request, or
 //! a plain thread's. Its jobs run in the order in which they came. A loop runs them as a
-//! callback; sync code runs them while it waits in `result()`. Jobs without code of the
-//! application's own are done at once by whoever queues them, if no other job is before
-//! them.
+//! callback. Sync code runs them while it waits in `result()`, and at its end, which is that
+//! of the request or of the thread. Jobs without code of the application's own are done at
+//! once by other threads that queue them, if no other job is before them.
 //!
 //! A thread that waits for a promise of somebody else's stack runs that stack's jobs too:
-//! the other one may never wait, or may have ended.
+//! the other one may never wait. Jobs that come after the end of their stack run on a thread
+//! of the loop's executor. If sync code runs an event loop, that runs its jobs, too.
+
+mod stack;
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use carboy_promise::{Job, JobQueue};
 use pyo3::intern;
@@ -19,11 +22,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::host::{Core, PromiseHost};
+use super::native_loop::native_loop;
 use super::waiter::Waiter;
 use crate::event_loop::{NativeEventLoop, running_loop};
 use crate::ffi::context;
 use crate::names;
-use crate::worker;
+
+pub(crate) use stack::call_on_own_stack;
+pub(super) use stack::{clean_up_here, note_loop, pass_here, run_what_is_queued_here};
+use stack::{instead, known_stack, own_stack};
 
 /// Jobs that are run before the loop gets to other callbacks.
 const JOBS_PER_TURN: usize = 256;
@@ -33,17 +40,21 @@ pub(crate) struct Owner {
     /// A weak reference to the event loop; none for a stack of sync code.
     event_loop: Option<Py<PyAny>>,
     queue: JobQueue<Job<PromiseHost>>,
+    /// How many of the jobs clean up after cancelled promises.
+    cleanups: AtomicUsize,
     /// Whether the loop has a callback to run the jobs.
     is_scheduled: AtomicBool,
     /// Threads that wait for something that may depend on these jobs.
     waiters: Mutex<Vec<Arc<Waiter>>>,
     /// The promises whose handlers run on this stack now, the innermost last.
     running: Mutex<Vec<Core>>,
+    /// Whether this is a stack of sync code whose code has ended.
+    has_ended: AtomicBool,
+    /// A weak reference to the loop that the sync code of this stack has run last.
+    above: Mutex<Option<Py<PyAny>>>,
 }
 
 thread_local! {
-    /// The owner of this thread's sync code, if the thread is not a worker.
-    static OF_THREAD: OnceLock<Arc<Owner>> = const { OnceLock::new() };
     /// What a handler on this thread has raised to end the program.
     static END_OF_PROGRAM: RefCell<Option<PyErr>> = const { RefCell::new(None) };
     /// The loop that ran on this thread last, as a weak reference.
@@ -55,25 +66,26 @@ impl Owner {
         Arc::new(Self {
             event_loop,
             queue: JobQueue::default(),
+            cleanups: AtomicUsize::new(0),
             is_scheduled: AtomicBool::new(false),
             waiters: Mutex::default(),
             running: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+            above: Mutex::default(),
         })
     }
 
     /// The owner of what is made now: the event loop of this thread, or its sync code.
     pub(super) fn current(py: Python<'_>) -> PyResult<Arc<Self>> {
         match running_loop(py)? {
-            None => Ok(Self::of_stack()),
+            None => Self::of_stack(py),
             Some(running) => Self::of_loop(&running),
         }
     }
 
     /// The owner of this stack of sync code.
-    pub(super) fn of_stack() -> Arc<Self> {
-        worker::current_promise_owner(|| Self::new(None)).unwrap_or_else(|| {
-            OF_THREAD.with(|owner| Arc::clone(owner.get_or_init(|| Self::new(None))))
-        })
+    pub(super) fn of_stack(py: Python<'_>) -> PyResult<Arc<Self>> {
+        own_stack(py)
     }
 
     fn of_loop(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
@@ -118,18 +130,89 @@ impl Owner {
 
     /// Adds a job.
     pub(super) fn enqueue(self: &Arc<Self>, job: Job<PromiseHost>) {
+        if matches!(job, Job::CleanUp { .. }) {
+            self.cleanups.fetch_add(1, Ordering::AcqRel);
+        }
         self.queue.push(job);
         if !self.is_stack() {
             self.schedule();
             return;
         }
+        if self.has_ended.load(Ordering::Acquire) {
+            self.pass();
+            self.run_elsewhere();
+            return;
+        }
+        // Its own code goes on before any of its jobs, as ECMAScript has it.
+        if !known_stack().is_some_and(|here| Arc::ptr_eq(&here, self)) {
+            self.pass();
+        }
+        if !self.queue.is_empty() {
+            self.schedule_above();
+            self.wake_waiters();
+        }
+    }
+
+    /// Does what needs no code of the application's own, up to the first job that does.
+    fn pass(&self) {
         while let Some((job, turn)) = self.queue.next(|job| !job.needs_home()) {
             job.run();
             drop(turn);
         }
-        if !self.queue.is_empty() {
-            self.wake_waiters();
+    }
+
+    /// Lets a thread of the executor run the jobs of sync code that has ended.
+    fn run_elsewhere(self: &Arc<Self>) {
+        if self.queue.is_empty() || self.is_scheduled.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let scheduled = Python::attach(|py| {
+            let event_loop = native_loop(py)?;
+            let turn = Bound::new(py, JobTurn(Arc::clone(self)))?;
+            let run = event_loop.getattr(intern!(py, "run_in_executor"))?;
+            let arguments = (py.None(), turn).into_pyobject(py)?;
+            call_soon(event_loop.as_any(), run, arguments, None)
+        });
+        if let Err(error) = scheduled {
+            Python::attach(|py| error.write_unraisable(py, None));
+        }
+    }
+
+    /// The loop that the sync code of this stack has run last, if it still exists.
+    fn loop_above<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let reference = {
+            let above = self.above.lock();
+            let above = above.unwrap_or_else(PoisonError::into_inner);
+            above.as_ref().map(|known| known.clone_ref(py))?
+        };
+        let event_loop = reference.bind(py).call0().ok()?;
+        (!event_loop.is_none()).then_some(event_loop)
+    }
+
+    /// Lets the loop that runs within this stack's sync code, if there is one, run its jobs.
+    fn schedule_above(self: &Arc<Self>) {
+        let scheduled = Python::attach(|py| {
+            let Some(event_loop) = self.loop_above(py) else {
+                return Ok(());
+            };
+            let is_running = event_loop.call_method0(intern!(py, "is_running"))?;
+            if !is_running.is_truthy()? || self.is_scheduled.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+            let turn = Bound::new(py, JobTurn(Arc::clone(self)))?.into_any();
+            let empty = context::new_empty(py)?.into_bound(py).into_any();
+            call_soon(&event_loop, turn, PyTuple::empty(py), Some(empty))
+        });
+        if let Err(error) = scheduled {
+            Python::attach(|py| error.write_unraisable(py, None));
+        }
+    }
+
+    /// Ends a stack of sync code: runs what is queued. What comes later runs elsewhere.
+    pub(crate) fn end(self: &Arc<Self>, py: Python<'_>) {
+        run_what_is_queued_here(py);
+        self.has_ended.store(true, Ordering::Release);
+        self.run_elsewhere();
     }
 
     fn schedule(self: &Arc<Self>) {
@@ -151,8 +234,15 @@ impl Owner {
     }
 
     fn continue_later(self: &Arc<Self>) {
-        if !self.queue.is_empty() {
+        if self.queue.is_empty() {
+            return;
+        }
+        if !self.is_stack() {
             self.schedule();
+        } else if self.has_ended.load(Ordering::Acquire) {
+            self.run_elsewhere();
+        } else {
+            self.schedule_above();
         }
     }
 
@@ -165,6 +255,9 @@ impl Owner {
         let Some((job, turn)) = self.queue.next(|_| true) else {
             return Ok(false);
         };
+        if matches!(job, Job::CleanUp { .. }) {
+            self.cleanups.fetch_sub(1, Ordering::AcqRel);
+        }
         job.run();
         drop(turn);
         END_OF_PROGRAM.take().map_or(Ok(true), Err)
@@ -218,6 +311,12 @@ impl Owner {
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
         drop(ended);
+    }
+
+    /// Whether a handler runs on this stack.
+    fn is_handling(&self) -> bool {
+        let running = self.running.lock();
+        !running.unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Whether the handler that makes this promise's outcome runs on this stack.
@@ -276,17 +375,20 @@ impl JobTurn {
     fn __call__(&self) -> PyResult<()> {
         let owner = &self.0;
         owner.is_scheduled.store(false, Ordering::Release);
-        for _ in 0..JOBS_PER_TURN {
-            match owner.run_next() {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => {
-                    owner.continue_later();
-                    return Err(error);
+        let run = || -> PyResult<()> {
+            for _ in 0..JOBS_PER_TURN {
+                if !owner.run_next()? {
+                    break;
                 }
             }
-        }
+            Ok(())
+        };
+        let result = if owner.has_ended.load(Ordering::Acquire) {
+            instead(owner, run)
+        } else {
+            run()
+        };
         owner.continue_later();
-        Ok(())
+        result
     }
 }

@@ -4,18 +4,17 @@ use carboy_promise::Resolver;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::host::{Core, Failure, PromiseHost, Value};
+use super::host::{Core, PromiseHost, Value, reject};
 use super::object::Promise;
 use super::origin::Origin;
 use super::owner::Owner;
-use super::scope;
+use super::scope_object;
 
 /// The right of native code to settle a promise. Dropping it unused rejects the promise.
 pub(crate) struct PendingPromise {
     resolver: Resolver<PromiseHost>,
 }
 
-#[allow(dead_code, reason = "for native code that has something to promise")]
 impl PendingPromise {
     /// A pending promise of whoever runs now. The label says what is promised, for errors and
     /// logs: `GET http://…`.
@@ -25,7 +24,7 @@ impl PendingPromise {
     /// What asyncio raises when it is asked for the running loop.
     pub(crate) fn new(py: Python<'_>, label: &str) -> PyResult<(Py<Promise>, Self)> {
         let (core, resolver) = Core::pending(Owner::current(py)?, Origin::here(py, Some(label)));
-        scope::join_current(py, &core)?;
+        scope_object::join(py, &core);
         let promise = Py::new(py, Promise::new(core))?;
         Ok((promise, Self { resolver }))
     }
@@ -53,7 +52,7 @@ impl PendingPromise {
 
     /// Rejects the promise with an exception.
     pub(crate) fn reject(self, py: Python<'_>, error: PyErr) {
-        self.resolver.reject(Failure::new(py, error));
+        reject(py, &self.resolver, error);
     }
 
     /// Whether the outcome is no longer needed: the promise was cancelled.
@@ -69,7 +68,7 @@ impl Drop for PendingPromise {
         }
         Python::attach(|py| {
             let error = PyRuntimeError::new_err("the work for this promise was given up");
-            self.resolver.reject(Failure::new(py, error));
+            reject(py, &self.resolver, error);
         });
     }
 }

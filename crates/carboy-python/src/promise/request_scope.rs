@@ -3,10 +3,12 @@
 //! It is made with the first promise of a request, and kept at Flask's context of that, so that
 //! every task and thread of the request finds the same. From then on the client is watched, if
 //! the policy says so. Requests that have a deadline, or whose application has chosen a policy,
-//! have one from their beginning (`RequestHead::needs_scope`).
+//! have one from their beginning (`RequestHead::needs_scope`). A request without a scope pays
+//! for a look at a counter.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use carboy_event_loop::monotonic_seconds;
 use pyo3::exceptions::PyRuntimeError;
@@ -14,9 +16,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyWeakrefMethods, PyWeakrefReference};
 
-use super::host::{Core, Failure};
-use super::native_loop::call_later;
-use super::scope::PromiseScope;
+use super::host::{Core, PromiseHost};
+use super::native_loop::{Timer, call_later};
+use super::scope::{Reason, Scope};
+use super::scope_object::PromiseScope;
 use crate::cancellation::{GivenUp, Policy};
 use crate::ffi::context::{get_variable, set_variable};
 use crate::ffi::instance::attributes_of;
@@ -28,17 +31,44 @@ use crate::wsgi::{InputStream, RequestHead};
 /// Scopes of requests that are not over.
 static LIVE_SCOPES: AtomicUsize = AtomicUsize::new(0);
 
-impl PromiseScope {
+/// What the scope of a request has more than others.
+pub(super) struct RequestScope {
+    scope: Arc<Scope>,
+    /// The request, if that came by a connection.
+    head: Option<Arc<RequestHead>>,
+    state: Mutex<State>,
+    /// Whether the request is not over.
+    is_live: AtomicBool,
+    /// Whether the server has made it before there was a context of Flask's to keep it at.
+    is_prepared: AtomicBool,
+    /// Whether the request's client is watched.
+    is_watching: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Cancels what goes on after the end, once the grace period is over.
+    grace_timer: Option<Timer>,
+    /// Ends the request when its time is up.
+    deadline_timer: Option<Timer>,
+    /// What stops when the client goes, though the request goes on.
+    cancellable: Vec<carboy_promise::WeakPromise<PromiseHost>>,
+    /// The view's own policy for clients that go.
+    policy: Option<Policy>,
+    is_client_gone: bool,
+}
+
+impl RequestScope {
     /// The scope of the request that is served now, which is made if need be. `None` where
     /// there is no request of Flask's.
-    pub(super) fn of_request(py: Python<'_>) -> PyResult<Option<Bound<'_, Self>>> {
+    pub(super) fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
         let Some(context) = request_context(py)? else {
             return Self::of_body(py);
         };
         let attribute = intern!(py, "_carboy_promise_scope");
         if let Some(scope) = attributes_of(&context)?.get_item(attribute)? {
             let message = "something else is kept where the scope of promises should be";
-            let scope = scope.cast_into::<Self>();
+            let scope = scope.cast_into::<PromiseScope>();
             return scope
                 .map(Some)
                 .map_err(|_| PyRuntimeError::new_err(message));
@@ -53,84 +83,108 @@ impl PromiseScope {
             Some(scope) => scope,
             None => Self::begin(py, request_of(&context)?)?,
         };
-        context.setattr(attribute, &scope)?;
+        keep_at(&scope, &context)?;
         Ok(Some(scope))
     }
 
     /// The scope of the request whose body is sent now, after Flask's context of it, or that
     /// is served by another WSGI callable than Flask's.
-    fn of_body(py: Python<'_>) -> PyResult<Option<Bound<'_, Self>>> {
-        let known = in_context(py)?;
-        if let Some(scope) = known
-            && scope.get().is_of_live_request.load(Ordering::Relaxed)
+    fn of_body(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
+        if let Some((scope, request)) = in_context(py)?
+            && request.is_live.load(Ordering::Relaxed)
         {
             return Ok(Some(scope));
         }
-        let Some(request) = current_input(py).and_then(|it| it.get().request().map(Arc::clone))
-        else {
+        let Some(head) = current_input(py).and_then(|it| it.get().request().map(Arc::clone)) else {
             return Ok(None);
         };
-        let scope = Self::begin(py, Some(request))?;
-        scope.get().is_prepared.store(true, Ordering::Relaxed);
+        let scope = Self::begin(py, Some(head))?;
+        set_prepared(&scope);
         Ok(Some(scope))
     }
 
     /// Makes the scope of a request whose context is entered.
-    fn begin(py: Python<'_>, request: Option<Arc<RequestHead>>) -> PyResult<Bound<'_, Self>> {
+    fn begin(py: Python<'_>, head: Option<Arc<RequestHead>>) -> PyResult<Bound<'_, PromiseScope>> {
         LIVE_SCOPES.fetch_add(1, Ordering::Relaxed);
-        let is_of_server = request.is_some();
-        let scope = Self::with(None, request);
-        scope.is_of_live_request.store(true, Ordering::Relaxed);
-        let scope = Bound::new(py, scope)?;
+        let is_of_server = head.is_some();
+        let request = Arc::new(Self {
+            scope: Scope::of_request(),
+            head,
+            state: Mutex::default(),
+            is_live: AtomicBool::new(true),
+            is_prepared: AtomicBool::new(false),
+            is_watching: AtomicBool::new(false),
+        });
+        let scope = Bound::new(py, PromiseScope::of_request(Arc::clone(&request)))?;
         let variable = names::scope_of_request(py)?;
         if is_of_server {
             // The server's context for the request, and what is made from it, holds the scope.
             set_variable(variable, &scope)?;
-        } else {
-            // Without a server, a context may last longer than the requests in it.
-            set_variable(variable, PyWeakrefReference::new(&scope)?.as_any())?;
+            request.watch(py)?;
+            return Ok(scope);
         }
-        Self::watch(&scope)?;
+        // Without a server it ends when it is gone, and a context may last longer than the
+        // requests in it.
+        let scope = names::lonely_request_scope(py)?
+            .call1((scope,))?
+            .cast_into::<PromiseScope>()?;
+        set_variable(variable, PyWeakrefReference::new(&scope)?.as_any())?;
         Ok(scope)
+    }
+
+    pub(super) fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    /// The request, if it came by a connection.
+    pub(super) fn head(&self) -> Option<&RequestHead> {
+        self.head.as_deref()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the view's own policy for clients that go.
+    pub(super) fn set_policy(self: &Arc<Self>, py: Python<'_>, policy: Policy) -> PyResult<()> {
+        self.state().policy = Some(policy);
+        self.watch(py)
     }
 
     /// The policy for a client that goes.
     fn policy(&self) -> Policy {
         let own = self.state().policy;
         let of_app = || {
-            self.request
-                .as_ref()
-                .map(|it| it.settings.cancellation.policy)
+            let head = self.head.as_ref();
+            head.map(|head| head.settings.cancellation.policy)
         };
         own.or_else(of_app).unwrap_or_default()
     }
 
     /// Begins to watch the client, if it matters to anything whether that goes.
-    pub(super) fn watch(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(request) = &this.request else {
+    fn watch(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let Some(head) = &self.head else {
             return Ok(());
         };
-        let policy = this.policy();
-        let matters = policy.ends_request(request.life.is_safe())
-            || policy != Policy::Never && !this.state().cancellable.is_empty();
+        let policy = self.policy();
+        let matters = policy.ends_request(head.life.is_safe())
+            || policy != Policy::Never && !self.state().cancellable.is_empty();
         if !matters {
             return Ok(());
         }
-        if this.state().is_client_gone {
-            return Self::client_is_gone(slf);
+        if self.state().is_client_gone {
+            return self.client_is_gone(py);
         }
-        if this.is_watching.swap(true, Ordering::Relaxed) {
+        if self.is_watching.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let (scope, request) = (slf.clone().unbind(), Arc::clone(request));
-        let event_loop = request.settings.event_loop.clone_ref(py).into_bound(py);
+        let (scope, head) = (Arc::downgrade(self), Arc::clone(head));
+        let event_loop = head.settings.event_loop.clone_ref(py).into_bound(py);
         let begin = move |_: Python<'_>| {
-            let half_closed = request.settings.cancellation.half_closed;
-            let watch = request.life.watch_client();
+            let half_closed = head.settings.cancellation.half_closed;
+            let watch = head.life.watch_client();
             watch.when_gone(half_closed, move || {
-                Python::attach(|py| note_departure(py, &request, scope));
+                Python::attach(|py| note_departure(py, &head, scope));
             });
         };
         if names::get_running_loop(py)?.call0()?.is(&event_loop) {
@@ -142,53 +196,50 @@ impl PromiseScope {
     }
 
     /// The client has gone: gives up what the policy says.
-    fn client_is_gone(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        let Some(request) = &this.request else {
+    fn client_is_gone(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(head) = &self.head else {
             return Ok(());
         };
-        this.state().is_client_gone = true;
-        let policy = this.policy();
-        let reason = names::client_gone(slf.py())?.call0()?;
-        if policy.ends_request(request.life.is_safe()) {
-            Self::give_up(slf, GivenUp::ClientGone, Failure::of(&reason));
+        self.state().is_client_gone = true;
+        let policy = self.policy();
+        let reason = Reason::new(names::client_gone(py)?.call0()?.unbind());
+        if policy.ends_request(head.life.is_safe()) {
+            self.give_up(py, GivenUp::ClientGone, &reason);
         } else if policy != Policy::Never {
-            let marked = std::mem::take(&mut this.state().cancellable);
+            let marked = std::mem::take(&mut self.state().cancellable);
             for promise in marked
                 .iter()
                 .filter_map(carboy_promise::WeakPromise::upgrade)
             {
                 promise.mark_handled();
-                promise.cancel(Failure::of(&reason));
+                promise.cancel(reason.failure(py));
             }
         }
         Ok(())
     }
 
-    /// Ends the scope for a reason. If it is a request's, what its async code waits for
-    /// otherwise is cancelled after a grace period.
-    pub(super) fn give_up(slf: &Bound<'_, Self>, why: GivenUp, reason: Failure) {
-        let py = slf.py();
-        let this = slf.get();
-        if let Some(request) = &this.request {
-            request.life.give_up(why);
+    /// Ends the scope for a reason. What async code of the request waits for otherwise is
+    /// cancelled after a grace period.
+    fn give_up(&self, py: Python<'_>, why: GivenUp, reason: &Reason) {
+        if let Some(head) = &self.head {
+            head.life.give_up(why);
         }
-        if !this.finish(py, Some(reason)) {
+        if !self.scope.finish(py, Some(reason)) {
             return;
         }
-        let Some(request) = &this.request else {
+        let Some(head) = &self.head else {
             return;
         };
-        let grace = request.settings.cancellation.grace;
-        let of_timer = Arc::clone(request);
+        let grace = head.settings.cancellation.grace;
+        let of_timer = Arc::clone(head);
         let cancel = move |py: Python<'_>| {
             if let Err(error) = of_timer.life.cancel_task(py) {
                 error.write_unraisable(py, None);
             }
         };
         match call_later(py, grace, Box::new(cancel)) {
-            Ok(timer) if this.is_of_live_request.load(Ordering::Relaxed) => {
-                let before = this.state().grace_timer.replace(timer);
+            Ok(timer) if self.is_live.load(Ordering::Relaxed) => {
+                let before = self.state().grace_timer.replace(timer);
                 drop(before);
             }
             Ok(timer) => drop(timer),
@@ -196,34 +247,88 @@ impl PromiseScope {
         }
     }
 
-    /// The request is over, if the scope is one's.
-    pub(super) fn end_of_request(&self) {
-        if self.is_of_live_request.swap(false, Ordering::Relaxed) {
+    /// The request is over.
+    pub(super) fn note_end(&self) {
+        if self.is_live.swap(false, Ordering::Relaxed) {
             LIVE_SCOPES.fetch_sub(1, Ordering::Relaxed);
         }
-        self.forget();
+        let timers = {
+            let mut state = self.state();
+            (state.grace_timer.take(), state.deadline_timer.take())
+        };
+        drop(timers);
+    }
+
+    /// Ends the request after some time.
+    fn end_after(self: &Arc<Self>, py: Python<'_>, time: Duration) -> PyResult<()> {
+        let message = "the time for the request is up";
+        let error = names::deadline_exceeded(py)?.call1((message,))?;
+        let (request, reason) = (Arc::downgrade(self), Reason::new(error.unbind()));
+        let action = move |py: Python<'_>| {
+            if let Some(request) = request.upgrade() {
+                request.give_up(py, GivenUp::TimeIsUp, &reason);
+            }
+        };
+        let timer = call_later(py, time, Box::new(action))?;
+        self.state().deadline_timer = Some(timer);
+        Ok(())
+    }
+}
+
+impl Drop for RequestScope {
+    fn drop(&mut self) {
+        self.note_end();
+    }
+}
+
+/// Keeps a scope at Flask's context of its request, whose application gets its reports.
+fn keep_at(scope: &Bound<'_, PromiseScope>, context: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = context.py();
+    context.setattr(intern!(py, "_carboy_promise_scope"), scope)?;
+    let Some(request) = scope.get().request() else {
+        return Ok(());
+    };
+    let application = context.getattr(intern!(py, "app"))?;
+    let is_strict = application.getattr(intern!(py, "debug"))?.is_truthy()?
+        || application.getattr(intern!(py, "testing"))?.is_truthy()?;
+    let reference = PyWeakrefReference::new(&application)?;
+    request.scope.set_application(reference.unbind(), is_strict);
+    if is_strict {
+        names::fail_with_unhandled(py)?.call1((context, scope))?;
+    }
+    Ok(())
+}
+
+fn set_prepared(scope: &Bound<'_, PromiseScope>) {
+    if let Some(request) = scope.get().request() {
+        request.is_prepared.store(true, Ordering::Relaxed);
     }
 }
 
 /// The scope that the server has made for the request, if nobody has asked for it yet.
 fn prepared(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
-    Ok(in_context(py)?.filter(|scope| scope.get().is_prepared.swap(false, Ordering::Relaxed)))
+    let known = in_context(py)?;
+    let prepared = known.filter(|(_, it)| it.is_prepared.swap(false, Ordering::Relaxed));
+    Ok(prepared.map(|(scope, _)| scope))
 }
 
 /// The scope that the context which is entered knows of.
-fn in_context(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
+fn in_context(py: Python<'_>) -> PyResult<Option<(Bound<'_, PromiseScope>, Arc<RequestScope>)>> {
     let Some(known) = get_variable(names::scope_of_request(py)?)? else {
         return Ok(None);
     };
-    let known = match known.cast_into::<PromiseScope>() {
-        Ok(scope) => return Ok(Some(scope)),
-        Err(error) => error.into_inner(),
+    let scope = match known.cast_into::<PromiseScope>() {
+        Ok(scope) => Some(scope),
+        Err(error) => {
+            let reference = error.into_inner().cast_into::<PyWeakrefReference>().ok();
+            let scope = reference.and_then(|reference| reference.upgrade());
+            scope.and_then(|scope| scope.cast_into::<PromiseScope>().ok())
+        }
     };
-    let Ok(reference) = known.cast_into::<PyWeakrefReference>() else {
-        return Ok(None);
-    };
-    let scope = reference.upgrade();
-    Ok(scope.and_then(|scope| scope.cast_into::<PromiseScope>().ok()))
+    Ok(scope.and_then(|scope| {
+        let request = scope.get().request().cloned();
+        request.map(|request| (scope, request))
+    }))
 }
 
 /// The request that a context of Flask's is of, if it came by a connection.
@@ -249,10 +354,12 @@ fn request_of(context: &Bound<'_, PyAny>) -> PyResult<Option<Arc<RequestHead>>> 
 
 /// Sees to it that the loop gets to know of a client that has gone, when it is done with the
 /// connection.
-fn note_departure(py: Python<'_>, request: &Arc<RequestHead>, scope: Py<PromiseScope>) {
-    let event_loop = request.settings.event_loop.bind(py);
+fn note_departure(py: Python<'_>, head: &Arc<RequestHead>, request: Weak<RequestScope>) {
+    let event_loop = head.settings.event_loop.bind(py);
     let noticed = move |py: Python<'_>| {
-        if let Err(error) = PromiseScope::client_is_gone(scope.bind(py)) {
+        if let Some(request) = request.upgrade()
+            && let Err(error) = request.client_is_gone(py)
+        {
             error.write_unraisable(py, None);
         }
     };
@@ -263,11 +370,12 @@ fn note_departure(py: Python<'_>, request: &Arc<RequestHead>, scope: Py<PromiseS
 
 /// Lets a promise stop when the client goes, though its request goes on.
 pub(super) fn mark_cancellable(py: Python<'_>, promise: &Core) -> PyResult<()> {
-    let Some(scope) = PromiseScope::of_request(py)? else {
+    let scope = RequestScope::current(py)?;
+    let Some(request) = scope.as_ref().and_then(|scope| scope.get().request()) else {
         return Ok(());
     };
-    scope.get().state().cancellable.push(promise.downgrade());
-    PromiseScope::watch(&scope)
+    request.state().cancellable.push(promise.downgrade());
+    request.watch(py)
 }
 
 /// Makes the scope of a request at its beginning, with the deadline that it has.
@@ -276,17 +384,17 @@ pub(crate) fn begin_scope_of_request(
     request: &Arc<RequestHead>,
     flask_context: Option<&Py<PyAny>>,
 ) -> PyResult<()> {
-    let scope = PromiseScope::begin(py, Some(Arc::clone(request)))?;
+    let scope = RequestScope::begin(py, Some(Arc::clone(request)))?;
     match flask_context {
-        Some(context) => context.setattr(py, intern!(py, "_carboy_promise_scope"), &scope)?,
-        None => scope.get().is_prepared.store(true, Ordering::Relaxed),
+        Some(context) => keep_at(&scope, context.bind(py))?,
+        None => set_prepared(&scope),
     }
     if let Some(left) = request.life.time_left() {
         let at = (monotonic_seconds() + left.as_secs_f64()).into_pyobject(py)?;
         set_variable(names::deadline_at(py)?, &at)?;
-        let message = "the time for the request is up";
-        let error = names::deadline_exceeded(py)?.call1((message,))?;
-        PromiseScope::end_after(&scope, left.as_secs_f64(), error)?;
+        if let Some(request) = scope.get().request() {
+            request.end_after(py, left)?;
+        }
     }
     Ok(())
 }
@@ -299,7 +407,7 @@ pub(crate) fn prepare_scope_for_async_code(
     request: &Arc<RequestHead>,
 ) -> PyResult<()> {
     if request.needs_scope() || request_context(py)?.is_none() {
-        PromiseScope::of_request(py)?;
+        RequestScope::current(py)?;
     }
     Ok(())
 }
@@ -307,7 +415,7 @@ pub(crate) fn prepare_scope_for_async_code(
 /// The scope of the request that is served now, which is made if need be.
 #[pyfunction]
 pub(crate) fn find_request_scope(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
-    PromiseScope::of_request(py)
+    RequestScope::current(py)
 }
 
 /// Ends the scope of the request whose context is entered, if it has one: the request is over.
@@ -316,10 +424,7 @@ pub(crate) fn end_scope_of_request(py: Python<'_>) {
         return;
     }
     match in_context(py) {
-        Ok(Some(scope)) => {
-            scope.get().finish(py, None);
-            scope.get().end_of_request();
-        }
+        Ok(Some((scope, _))) => scope.get().end(py, None),
         Ok(None) => {}
         Err(error) => error.write_unraisable(py, None),
     }

@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 
 use super::awaitable;
-use super::host::{Failure, PromiseHost};
+use super::host::{self, PromiseHost};
 
 /// Settles one promise, once. What comes later has no effect.
 #[pyclass(frozen, module = "carboy._carboy")]
@@ -35,9 +35,9 @@ impl PromiseResolver {
     }
 
     /// Rejects the promise with an exception.
-    fn reject(&self, error: Bound<'_, PyAny>) -> PyResult<()> {
+    fn reject(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
         let error = checked_error(&error)?;
-        self.resolver.reject(Failure::of(&error));
+        host::reject(py, &self.resolver, PyErr::from_value(error));
         Ok(())
     }
 }

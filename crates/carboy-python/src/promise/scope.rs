@@ -1,162 +1,275 @@
-//! What a promise belongs to: the request that it was made in, or a `deadline` block.
+//! What a promise belongs to: the request that it was made in, a `deadline` block, or the
+//! work of another promise.
 //!
 //! # States
 //!
 //! * **open**: promises join it;
 //! * **ended**: what was unfinished was cancelled, and what joins now is cancelled at once. If
-//!   that was for a reason (the time is up, the client has gone), whoever waits for a promise
-//!   in sync code of the request gets the reason raised;
-//! * **over**, for a request's: its last code has run.
+//!   that was for a reason (the time is up, the client has gone), whoever waits in sync code
+//!   of the scope gets the reason raised.
 //!
 //! Only promises of work join a scope: those of native code, and of awaitables. What was
 //! made from them by `then` follows them.
 //!
-//! How a request's scope is found, and when it ends early, is in `request_scope.rs`. A request
-//! without one pays for a look at a counter.
+//! Scopes are a tree. A request's is the root; a `deadline` block and the task that works for
+//! a promise have one within it. When a scope ends, those within it end. A promise that is
+//! detached is taken out of its scope, and so is the scope of its work.
+//!
+//! How a scope is found is said in `scope_object.rs`, and how a request ends early in
+//! `request_scope.rs`.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::gc::{PyTraverseError, PyVisit};
+use carboy_promise::Outcome;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::host::{Core, Failure, PromiseHost, cancelled_error};
-use super::native_loop::{Timer, call_later};
+use super::native_loop::Timer;
 use super::waiter::Waiter;
-use crate::cancellation::{GivenUp, Policy};
-use crate::ffi::context::get_variable;
 use crate::names;
-use crate::wsgi::RequestHead;
 
 type WeakCore = carboy_promise::WeakPromise<PromiseHost>;
 
-/// Below this many promises those that are settled are not looked for.
-const PROMISES_BEFORE_CLEANUP: usize = 32;
+/// Below this many members those that are done are not looked for.
+const MEMBERS_BEFORE_CLEANUP: usize = 32;
 
 /// Promises that are cancelled together.
-#[pyclass(frozen, weakref, module = "carboy._carboy")]
-pub(crate) struct PromiseScope {
+pub(crate) struct Scope {
     state: Mutex<State>,
-    /// The scope that this one is a part of.
-    parent: Option<Py<PromiseScope>>,
-    /// The request that it is the scope of, if that came by a connection.
-    pub(super) request: Option<Arc<RequestHead>>,
-    /// Whether it is a request's, and that is not over.
-    pub(super) is_of_live_request: AtomicBool,
-    /// Whether the server has made it before there was a context of Flask's to keep it at.
-    pub(super) is_prepared: AtomicBool,
-    /// Whether the request's client is watched.
-    pub(super) is_watching: AtomicBool,
+    is_of_request: bool,
+    /// A weak reference to the application whose request it is, which logs the errors that
+    /// nobody has looked at.
+    application: OnceLock<Py<PyWeakrefReference>>,
+    is_debug: AtomicBool,
 }
 
-pub(super) struct State {
+struct State {
     promises: Vec<WeakCore>,
+    /// The scopes within this one.
+    inner: Vec<Weak<Scope>>,
     cleanup_at: usize,
-    /// Why it has ended.
-    ended: Option<Failure>,
+    /// What this scope is a part of. None for a request's, and for detached work.
+    outer: Option<Arc<Scope>>,
+    is_detached: bool,
     is_open: bool,
+    /// Why it has ended.
+    reason: Option<Reason>,
     /// Ends the scope when its time is up.
     timer: Option<Timer>,
-    /// Cancels what goes on after the end, once the grace period is over.
-    pub(super) grace_timer: Option<Timer>,
-    /// Threads that wait for promises in sync code of the request.
+    /// Threads that wait for promises in sync code of the scope.
     waiters: Vec<Arc<Waiter>>,
-    /// What stops when the client goes, though the request goes on.
-    pub(super) cancellable: Vec<WeakCore>,
-    /// The view's own policy for clients that go.
-    pub(super) policy: Option<Policy>,
-    pub(super) is_client_gone: bool,
+    /// Errors that nobody has looked at until now, and what their promises were.
+    unhandled: Vec<(Failure, String)>,
 }
 
-impl PromiseScope {
-    pub(super) fn with(
-        parent: Option<Py<PromiseScope>>,
-        request: Option<Arc<RequestHead>>,
-    ) -> Self {
-        Self {
-            state: Mutex::new(State {
-                promises: Vec::new(),
-                cleanup_at: PROMISES_BEFORE_CLEANUP,
-                ended: None,
-                is_open: true,
-                timer: None,
-                grace_timer: None,
-                waiters: Vec::new(),
-                cancellable: Vec::new(),
-                policy: None,
-                is_client_gone: false,
-            }),
-            parent,
-            request,
-            is_of_live_request: AtomicBool::new(false),
-            is_prepared: AtomicBool::new(false),
-            is_watching: AtomicBool::new(false),
-        }
+/// Why a scope has ended: an exception of which each promise gets a copy, so that those who
+/// raise it don't share a traceback.
+#[derive(Clone)]
+pub(super) struct Reason(Arc<Py<PyAny>>);
+
+impl Reason {
+    pub(super) fn new(error: Py<PyAny>) -> Self {
+        Self(Arc::new(error))
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn failure(&self, py: Python<'_>) -> Failure {
+        let copy = names::copy(py).and_then(|copy| copy.call1((&*self.0,)));
+        Failure::of(&copy.unwrap_or_else(|_| self.0.bind(py).clone()))
+    }
+}
+
+/// The error of a promise whose scope has ended.
+fn ending(py: Python<'_>, reason: Option<&Reason>) -> Failure {
+    let message = "the request that the promise belongs to has ended";
+    match reason {
+        Some(reason) => reason.failure(py),
+        None => Failure::new(py, cancelled_error(py, Some(message))),
+    }
+}
+
+impl Scope {
+    /// The scope of a request.
+    pub(super) fn of_request() -> Arc<Self> {
+        Self::new(None, true, false)
+    }
+
+    fn new(outer: Option<Arc<Self>>, is_of_request: bool, is_debug: bool) -> Arc<Self> {
+        let (is_open, reason) = match &outer {
+            Some(outer) => {
+                let outer = outer.state();
+                (outer.is_open, outer.reason.clone())
+            }
+            None => (true, None),
+        };
+        let state = State {
+            promises: Vec::new(),
+            inner: Vec::new(),
+            cleanup_at: MEMBERS_BEFORE_CLEANUP,
+            outer: outer.clone(),
+            is_detached: false,
+            is_open,
+            reason,
+            timer: None,
+            waiters: Vec::new(),
+            unhandled: Vec::new(),
+        };
+        let scope = Arc::new(Self {
+            state: Mutex::new(state),
+            is_of_request,
+            application: OnceLock::new(),
+            is_debug: AtomicBool::new(is_debug),
+        });
+        if let Some(outer) = outer {
+            let mut outer = outer.state();
+            outer.forget_what_is_done();
+            outer.inner.push(Arc::downgrade(&scope));
+        }
+        scope
+    }
+
+    /// A scope within another one, or in none.
+    pub(super) fn within(py: Python<'_>, outer: Option<&Arc<Self>>) -> Arc<Self> {
+        let is_debug = match outer {
+            Some(outer) => outer.is_debug(),
+            None => names::is_development_mode(py),
+        };
+        Self::new(outer.cloned(), false, is_debug)
+    }
+
+    /// A scope of work that may outlive its request.
+    pub(super) fn detached(py: Python<'_>) -> Arc<Self> {
+        let scope = Self::within(py, None);
+        scope.state().is_detached = true;
+        scope
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, py: Python<'_>, promise: &Core) {
+    /// Says whose request it is of.
+    pub(super) fn set_application(&self, application: Py<PyWeakrefReference>, is_debug: bool) {
+        self.application.set(application).ok();
+        self.is_debug.store(is_debug, Ordering::Relaxed);
+    }
+
+    /// Whether errors tell where their promises were made.
+    pub(super) fn is_debug(&self) -> bool {
+        self.is_debug.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state().is_open
+    }
+
+    fn outer(&self) -> Option<Arc<Self>> {
+        self.state().outer.clone()
+    }
+
+    /// Whether it is a part of detached work.
+    pub(super) fn is_detached(&self) -> bool {
+        let (mut is_detached, mut next) = {
+            let state = self.state();
+            (state.is_detached, state.outer.clone())
+        };
+        while let Some(scope) = next {
+            let state = scope.state();
+            is_detached |= state.is_detached;
+            let outer = state.outer.clone();
+            drop(state);
+            next = outer;
+        }
+        is_detached
+    }
+
+    /// Lets a promise belong to the scope.
+    pub(super) fn join(&self, py: Python<'_>, promise: &Core) {
         let refused = {
             let mut state = self.state();
             if state.is_open {
-                if state.promises.len() >= state.cleanup_at {
-                    state.promises.retain(WeakCore::is_pending);
-                    state.cleanup_at = PROMISES_BEFORE_CLEANUP.max(2 * state.promises.len());
-                }
+                state.forget_what_is_done();
                 state.promises.push(promise.downgrade());
                 None
             } else {
-                Some(state.ended.clone())
+                Some(state.reason.clone())
             }
         };
         if let Some(reason) = refused {
-            promise.cancel(reason.unwrap_or_else(|| ended(py)));
-        } else if let Some(parent) = &self.parent {
-            parent.get().join(py, promise);
+            promise.mark_handled();
+            promise.cancel(ending(py, reason.as_ref()));
         }
     }
 
-    fn close(&self, reason: Option<Failure>) -> Option<Closed> {
-        let mut state = self.state();
-        if !state.is_open {
-            return None;
-        }
-        state.is_open = false;
-        state.ended = reason;
-        Some(Closed {
-            promises: std::mem::take(&mut state.promises),
-            waiters: std::mem::take(&mut state.waiters),
-            _timer: state.timer.take(),
-        })
+    /// Takes a promise out of the scope.
+    pub(super) fn leave(&self, promise: &Core) {
+        self.state().promises.retain(|known| !known.is(promise));
     }
 
-    /// Ends the scope; says whether it had not ended.
-    pub(super) fn finish(&self, py: Python<'_>, reason: Option<Failure>) -> bool {
-        let Some(closed) = self.close(reason.clone()) else {
-            return false;
+    /// Takes this scope, and with it those within it, out of the one around it.
+    pub(super) fn cut_off(&self) {
+        let outer = {
+            let mut state = self.state();
+            state.is_detached = true;
+            state.outer.take()
         };
-        for promise in &closed.promises {
-            if let Some(promise) = promise.upgrade()
-                && !promise.is_settled()
-            {
-                promise.mark_handled();
-                promise.cancel(reason.clone().unwrap_or_else(|| ended(py)));
+        if let Some(outer) = outer {
+            let this = std::ptr::from_ref(self);
+            outer.state().inner.retain(|inner| inner.as_ptr() != this);
+        }
+    }
+
+    /// Ends the scope, and those within it; says whether it had not ended.
+    pub(super) fn finish(&self, py: Python<'_>, reason: Option<&Reason>) -> bool {
+        let ended = {
+            let mut state = self.state();
+            if !state.is_open {
+                return false;
+            }
+            state.is_open = false;
+            state.reason = reason.cloned();
+            (
+                std::mem::take(&mut state.promises),
+                std::mem::take(&mut state.inner),
+                std::mem::take(&mut state.waiters),
+                state.timer.take(),
+            )
+        };
+        let (promises, inner, waiters, timer) = ended;
+        drop(timer);
+        for promise in promises {
+            if let Some(promise) = promise.upgrade() {
+                if promise.is_unhandled() {
+                    promise.mark_handled();
+                    if let Some(Outcome::Rejected(failure)) = promise.outcome() {
+                        self.report(py, &failure, promise.origin().describe(py));
+                    }
+                } else if !promise.is_settled() {
+                    promise.mark_handled();
+                    promise.cancel(ending(py, reason));
+                }
             }
         }
-        for waiter in &closed.waiters {
+        for inner in inner {
+            if let Some(inner) = inner.upgrade() {
+                inner.finish(py, reason);
+            }
+        }
+        for waiter in waiters {
             waiter.wake();
+        }
+        for (failure, description) in self.take_unhandled() {
+            self.report(py, &failure, description);
         }
         true
     }
 
-    /// Why sync code of the request must not wait any longer.
-    pub(super) fn interruption(&self) -> Option<Failure> {
-        self.state().ended.clone()
+    /// Why sync code of the scope must not wait any longer.
+    pub(super) fn interruption(&self, py: Python<'_>) -> Option<PyErr> {
+        let reason = self.state().reason.clone();
+        reason.map(|reason| reason.failure(py).into_error(py))
     }
 
     /// Wakes a thread when the scope ends.
@@ -165,163 +278,92 @@ impl PromiseScope {
     }
 
     pub(super) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
-        self.state()
-            .waiters
-            .retain(|known| !Arc::ptr_eq(known, waiter));
+        let mut state = self.state();
+        state.waiters.retain(|known| !Arc::ptr_eq(known, waiter));
     }
 
-    /// Forgets why it has ended: nobody of the request asks any more. The reason may hold,
-    /// by its traceback, what holds the scope.
-    pub(super) fn forget(&self) {
-        let (ended, timer) = {
+    /// Sets what ends the scope when its time is up.
+    pub(super) fn set_timer(&self, timer: Timer) {
+        let unneeded = {
             let mut state = self.state();
-            (state.ended.take(), state.grace_timer.take())
-        };
-        drop((ended, timer));
-    }
-}
-
-/// What is to be seen to, and let go of, when a scope has ended.
-struct Closed {
-    promises: Vec<WeakCore>,
-    waiters: Vec<Arc<Waiter>>,
-    _timer: Option<Timer>,
-}
-
-impl Drop for PromiseScope {
-    fn drop(&mut self) {
-        self.end_of_request();
-        Python::attach(|py| self.finish(py, None));
-    }
-}
-
-fn ended(py: Python<'_>) -> Failure {
-    Failure::new(
-        py,
-        cancelled_error(
-            py,
-            Some("the request that the promise belongs to has ended"),
-        ),
-    )
-}
-
-#[pymethods]
-impl PromiseScope {
-    #[new]
-    #[pyo3(signature = (parent = None))]
-    fn new(parent: Option<Py<PromiseScope>>) -> Self {
-        Self::with(parent, None)
-    }
-
-    /// Ends the scope: what is unfinished is rejected with the exception, or cancelled.
-    #[pyo3(signature = (error = None))]
-    fn end(&self, py: Python<'_>, error: Option<Bound<'_, PyAny>>) {
-        self.finish(py, error.map(|error| Failure::of(&error)));
-    }
-
-    /// Ends the scope with this exception after some seconds.
-    pub(super) fn end_after(
-        slf: &Bound<'_, Self>,
-        seconds: f64,
-        error: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let delay = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        let (scope, failure) = (slf.clone().unbind(), Failure::of(&error));
-        let action =
-            move |py: Python<'_>| Self::give_up(scope.bind(py), GivenUp::TimeIsUp, failure);
-        let timer = call_later(py, delay, Box::new(action))?;
-        let before = {
-            let mut state = slf.get().state();
             if state.is_open {
                 state.timer.replace(timer)
             } else {
                 Some(timer)
             }
         };
-        drop(before);
-        Ok(())
+        drop(unneeded);
     }
 
-    /// Ends a request's scope early if its client goes, by this policy instead of the app's.
-    fn cancel_on_disconnect(slf: &Bound<'_, Self>, policy: &str) -> PyResult<()> {
-        slf.get().state().policy = Some(Policy::from_name(policy)?);
-        Self::watch(slf)
-    }
-
-    /// Has the server answer 504 if the request has not been answered a little later than so
-    /// many seconds from now.
-    fn answer_within(&self, seconds: f64) {
-        if let (Some(request), Ok(time)) = (&self.request, Duration::try_from_secs_f64(seconds)) {
-            request.life.answer_within(time);
+    /// The outermost scope, if it is not this one.
+    fn root(&self) -> Option<Arc<Self>> {
+        let mut root = self.outer()?;
+        while let Some(outer) = root.outer() {
+            root = outer;
         }
+        Some(root)
     }
 
-    /// The header in which services are told how long they may take, if there is to be one.
-    fn deadline_header(&self) -> Option<&str> {
-        let settings = &self.request.as_ref()?.settings.cancellation;
-        settings
-            .deadline_header
-            .as_ref()
-            .map(http::HeaderName::as_str)
-    }
-
-    /// How many promises in it are unfinished.
-    fn unfinished(&self) -> usize {
-        let state = self.state();
-        state.promises.iter().filter(|p| p.is_pending()).count()
-    }
-
-    /// Whether it has not ended.
-    fn is_open(&self) -> bool {
-        self.state().is_open
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.parent)?;
-        match self.state.try_lock() {
-            Ok(state) => state
-                .ended
-                .as_ref()
-                .map_or(Ok(()), |reason| reason.traverse(&visit)),
-            Err(_) => Ok(()),
+    /// Takes note of an error that nobody has looked at. A request tells it at its end; what
+    /// comes later, or belongs to none, is told at once.
+    pub(super) fn add_unhandled(&self, py: Python<'_>, failure: Failure, description: String) {
+        let root = self.root();
+        let root = root.as_deref().unwrap_or(self);
+        if root.is_of_request {
+            let mut state = root.state();
+            if state.is_open {
+                state.unhandled.push((failure, description));
+                return;
+            }
         }
+        root.report(py, &failure, description);
+    }
+
+    /// Takes the errors that nobody has looked at until now.
+    pub(super) fn take_unhandled(&self) -> Vec<(Failure, String)> {
+        std::mem::take(&mut self.state().unhandled)
+    }
+
+    fn report(&self, py: Python<'_>, failure: &Failure, description: String) {
+        let root = self.root();
+        let application = &root.as_deref().unwrap_or(self).application;
+        let application = application.get().and_then(|it| it.bind(py).upgrade());
+        report_unhandled(py, application, failure, description);
     }
 }
 
-/// Lets a promise belong to the scope of whoever runs now.
-pub(super) fn join_current(py: Python<'_>, promise: &Core) -> PyResult<()> {
-    if let Some(scope) = current(py)? {
-        scope.get().join(py, promise);
-    }
-    Ok(())
-}
-
-/// The scope of whoever runs now.
-fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
-    match get_variable(names::deadline_scope(py)?)? {
-        Some(scope) if !scope.is_none() => scope
-            .cast_into::<PromiseScope>()
-            .map(Some)
-            .map_err(|_| PyRuntimeError::new_err("the scope of promises is not one")),
-        _ => PromiseScope::of_request(py),
+impl State {
+    /// Makes room: most members are done long before their scope ends.
+    fn forget_what_is_done(&mut self) {
+        if self.promises.len() + self.inner.len() < self.cleanup_at {
+            return;
+        }
+        self.promises.retain(|promise| {
+            let promise = promise.upgrade();
+            promise.is_some_and(|promise| !promise.is_settled() || promise.is_unhandled())
+        });
+        self.inner.retain(|inner| inner.strong_count() > 0);
+        self.cleanup_at = MEMBERS_BEFORE_CLEANUP.max(2 * (self.promises.len() + self.inner.len()));
     }
 }
 
-/// Takes a promise out of all scopes: it may outlive its request.
-pub(super) fn leave(py: Python<'_>, promise: &Core) -> PyResult<()> {
-    let mut scope = current(py)?;
-    while let Some(current) = scope {
-        current
-            .get()
-            .state()
-            .promises
-            .retain(|known| !known.is(promise));
-        scope = current
-            .get()
-            .parent
-            .as_ref()
-            .map(|parent| parent.bind(py).clone());
+/// Tells an error that nobody has looked at, by the log of the application whose it is, or by
+/// carboy's.
+pub(super) fn report_unhandled(
+    py: Python<'_>,
+    application: Option<Bound<'_, PyAny>>,
+    failure: &Failure,
+    description: String,
+) {
+    let error = failure.clone().into_error(py).into_value(py);
+    let reported = names::report_unhandled(py).and_then(|report| match application {
+        Some(application) => {
+            let logger = application.getattr(intern!(py, "logger"))?;
+            report.call1((error, description, logger))
+        }
+        None => report.call1((error, description)),
+    });
+    if let Err(error) = reported {
+        error.write_unraisable(py, None);
     }
-    Ok(())
 }

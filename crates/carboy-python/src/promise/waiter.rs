@@ -14,7 +14,8 @@ use super::host::{Core, Failure, cancelled_error, into_result};
 use super::native_loop::call_later;
 use super::object::Promise;
 use super::owner::Owner;
-use super::scope::PromiseScope;
+use super::scope::Scope;
+use super::scope_object;
 use crate::attach::detached;
 use crate::names;
 use crate::worker::{Pool, SlotId, WorkerId, current_worker, new_slot_id, wait_at_bridge};
@@ -155,8 +156,7 @@ pub(crate) fn wait_in_any_code(py: Python<'_>, promise: &Py<Promise>) -> PyResul
 }
 
 fn wait_here(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyResult<()> {
-    let scope = PromiseScope::of_request(py)?;
-    let scope = scope.as_ref().map(Bound::get);
+    let scope = scope_object::current(py)?;
     let waiter = Waiter::new();
     let limit = Limit::new(py, timeout)?;
     let _timer = match (limit.left, &waiter.worker) {
@@ -168,11 +168,11 @@ fn wait_here(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyRes
     };
     let woken = Arc::clone(&waiter);
     promise.react(Reaction::Waiter(Box::new(move || woken.wake())));
-    if let Some(scope) = scope {
+    if let Some(scope) = &scope {
         scope.add_waiter(&waiter);
     }
-    let waited = wait_until_settled(py, promise, &waiter, &limit, scope);
-    if let Some(scope) = scope {
+    let waited = wait_until_settled(py, promise, &waiter, &limit, scope.as_deref());
+    if let Some(scope) = &scope {
         scope.remove_waiter(&waiter);
     }
     waited
@@ -183,20 +183,20 @@ fn wait_until_settled(
     promise: &Core,
     waiter: &Arc<Waiter>,
     limit: &Limit,
-    scope: Option<&PromiseScope>,
+    scope: Option<&Scope>,
 ) -> PyResult<()> {
-    let here = Owner::of_stack();
+    let here = Owner::of_stack(py)?;
     while !promise.is_settled() {
         let stacks = stacks_behind(promise, &here)?;
         for stack in &stacks {
             stack.add_waiter(waiter);
         }
         let mut result = run_jobs(promise, &stacks);
-        if let Some(reason) = scope.and_then(PromiseScope::interruption)
-            && matches!(result, Ok(false))
+        if matches!(result, Ok(false))
             && !promise.is_settled()
+            && let Some(reason) = scope.and_then(|scope| scope.interruption(py))
         {
-            result = Err(reason.into_error(py));
+            result = Err(reason);
         }
         if matches!(result, Ok(false)) {
             let left = limit
@@ -271,7 +271,7 @@ impl Limit {
 /// How long it is to the deadline around the caller, if there is one.
 pub(crate) fn remaining(py: Python<'_>) -> PyResult<Option<Duration>> {
     let at = names::deadline_at(py)?.call_method0(intern!(py, "get"))?;
-    if at.is_none() {
+    if at.is_none() || scope_object::is_detached_here(py)? {
         return Ok(None);
     }
     let left = at.extract::<f64>()? - monotonic_seconds();

@@ -17,6 +17,6 @@ pub(crate) use bridge::{
 pub(crate) use pool::{Pool, SlotId, WorkerId};
 pub(crate) use slot::{Slot, new_slot_id};
 pub(crate) use thread::{
-    WorkerPool, current_input, current_promise_owner, current_worker, wait_at_bridge,
-    with_request_input,
+    WorkerPool, current_input, current_promise_owner, current_worker, known_promise_owner,
+    wait_at_bridge, with_request_input,
 };

@@ -72,6 +72,11 @@ pub(crate) fn current_promise_owner(make: impl FnOnce() -> Arc<Owner>) -> Option
     with_worker(|worker| Arc::clone(worker.promise_owner.get_or_insert_with(make)))
 }
 
+/// The same, if this stack has made promises.
+pub(crate) fn known_promise_owner() -> Option<Arc<Owner>> {
+    with_worker(|worker| worker.promise_owner.clone()).flatten()
+}
+
 /// Runs `serve` as the service of the request whose body is `input`.
 pub(crate) fn with_request_input<T>(
     py: Python<'_>,
@@ -193,9 +198,12 @@ fn run_job(py: Python<'_>, job: Job) {
             .and_then(|logger| logger.call_method1("critical", ("a worker's job panicked",)))
             .ok();
     }
-    // The next job is somebody else's.
-    let promise_owner = with_worker(|worker| worker.promise_owner.take());
-    drop(promise_owner);
+    if let Some(promise_owner) = known_promise_owner() {
+        promise_owner.end(py);
+        // The next job is somebody else's.
+        let promise_owner = with_worker(|worker| worker.promise_owner.take());
+        drop(promise_owner);
+    }
 }
 
 /// The worker threads of a server.
