@@ -126,7 +126,7 @@ class LonelyRequestScope(PromiseScope):
 
 
 def fail_with_unhandled(context: Any, scope: PromiseScope) -> None:
-    """Let a request fail if a promise of it has, and nobody looked: under test and in debug mode."""
+    """Let a request fail if a promise of it has and nobody looked; for tests and debug mode."""
     raise_unhandled = functools.partial(_raise_unhandled, weakref.ref(scope))
     context._after_request_functions.append(raise_unhandled)
 
