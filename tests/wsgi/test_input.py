@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -90,6 +91,26 @@ def test_readinto_fills_a_buffer() -> None:
         live.post("/", BODY)
 
     assert results == [BODY]
+
+
+def test_readinto_leaves_no_object_behind() -> None:
+    times = 200
+
+    def blocks_left(file: Any) -> int:
+        buffer = bytearray(1000)
+        for _ in range(20):
+            assert file.readinto(buffer) == 1000
+        before = sys.getallocatedblocks()
+        for _ in range(times):
+            assert file.readinto(buffer) == 1000
+        return sys.getallocatedblocks() - before
+
+    results: list[Any] = []
+    with Live(reading(blocks_left, results)) as live:
+        live.post("/", b"x" * (1000 * (times + 20)))
+
+    # Other threads make some objects meanwhile, but not one for each read.
+    assert results[0] < times / 2
 
 
 def test_trailers_do_not_become_headers() -> None:

@@ -73,6 +73,29 @@ pub(crate) fn with_writable<T>(
     Ok(operation(bytes))
 }
 
+/// A part of a memoryview, from one index to another, which refers to the same memory.
+///
+/// PyO3's `PySlice::new` can't be used for it: up to its version 0.30 it never gives back the
+/// three integers that it makes.
+///
+/// # Errors
+///
+/// What the memoryview raises: it was released, or has more than one dimension.
+pub(crate) fn part<'py>(
+    view: &Bound<'py, PyAny>,
+    from: usize,
+    to: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    // No buffer is longer than these can say.
+    let bound = |index: usize| isize::try_from(index).unwrap_or(isize::MAX);
+    // SAFETY: The thread is attached and the object live. What is returned is a new reference,
+    // or null with an exception set, which is what from_owned_ptr_or_err expects.
+    unsafe {
+        let part = ffi::PySequence_GetSlice(view.as_ptr(), bound(from), bound(to));
+        Bound::from_owned_ptr_or_err(view.py(), part)
+    }
+}
+
 /// Makes a bytes object that `fill` writes into: it says how much it wrote.
 ///
 /// # Errors

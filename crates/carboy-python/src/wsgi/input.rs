@@ -351,10 +351,9 @@ impl InputStream {
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let content = self.read(py, Some(i64::try_from(buffer.len()?).unwrap_or(i64::MAX)))?;
         let length = content.bind(py).len()?;
-        let slice = pyo3::types::PySlice::new(py, 0, isize::try_from(length)?, 1);
-        names::memory_view(py)?
-            .call1((buffer,))?
-            .set_item(slice, content)?;
+        let view = names::memory_view(py)?.call1((buffer,))?;
+        crate::ffi::buffer::part(&view, 0, length)?
+            .set_item(pyo3::types::PySlice::full(py), content)?;
         Ok(length)
     }
 

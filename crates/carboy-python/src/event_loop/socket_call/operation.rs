@@ -347,14 +347,8 @@ fn send_all<'py>(
         })?,
         None => {
             let whole_bytes = buffer::with_bytes(data, <[u8]>::len)?;
-            let rest = PyMemoryView::from(data)?
-                .call_method1("cast", ("B",))?
-                .get_item(pyo3::types::PySlice::new(
-                    py,
-                    isize::try_from(already_bytes)?,
-                    isize::try_from(whole_bytes)?,
-                    1,
-                ))?;
+            let view = PyMemoryView::from(data)?.call_method1("cast", ("B",))?;
+            let rest = buffer::part(&view, already_bytes, whole_bytes)?;
             let sent = python_outcome(py, socket.call_method1("send", (rest,)));
             (sent, whole_bytes)
         }

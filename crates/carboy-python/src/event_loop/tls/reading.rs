@@ -4,7 +4,7 @@ use carboy_event_loop::transport::FlowSignal;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PySlice, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::engine::Answer;
 use super::protocol::{Phase, TlsProtocol};
@@ -25,7 +25,7 @@ impl TlsProtocol {
     pub(super) fn receive(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let data = part(&this.event_loop.get().tls_buffer(py)?, 0, count)?;
+        let data = buffer::part(&this.event_loop.get().tls_buffer(py)?, 0, count)?;
         this.engine.feed(&data)?;
         drop(data);
         match this.phase(py) {
@@ -84,7 +84,7 @@ impl TlsProtocol {
             let rest = if bytes == 0 {
                 room.clone()
             } else {
-                part(room, bytes, room_bytes)?
+                buffer::part(room, bytes, room_bytes)?
             };
             let rest_bytes = room_bytes - bytes;
             match self.engine.read(rest_bytes, &rest)? {
@@ -198,12 +198,4 @@ impl TlsProtocol {
             Phase::Shutdown => Self::do_shutdown(slf),
         }
     }
-}
-
-/// A part of a memoryview, which refers to the same bytes.
-fn part<'py>(view: &Bound<'py, PyAny>, from: usize, to: usize) -> PyResult<Bound<'py, PyAny>> {
-    // No buffer is longer than these can say.
-    let bound = |index: usize| isize::try_from(index).unwrap_or(isize::MAX);
-    let slice = PySlice::new(view.py(), bound(from), bound(to), 1);
-    view.get_item(slice)
 }

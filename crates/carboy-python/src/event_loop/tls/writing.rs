@@ -3,11 +3,12 @@
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PySlice};
+use pyo3::types::PyBytes;
 
 use super::engine::Answer;
 use super::protocol::{Lower, Phase, TlsProtocol};
 use crate::event_loop::stream::StreamTransport;
+use crate::ffi::buffer;
 use crate::names;
 
 /// Writes on a connection that was lost are logged from this one on, as in asyncio.
@@ -96,8 +97,7 @@ impl TlsProtocol {
             // The rest, without a copy of it.
             let view = names::memory_view(py)?.call1((&left,))?;
             let view = view.call_method1(intern!(py, "cast"), ("B",))?;
-            let from = isize::try_from(count).unwrap_or(isize::MAX);
-            left = view.get_item(PySlice::new(py, from, isize::MAX, 1))?;
+            left = buffer::part(&view, count, usize::MAX)?;
         }
     }
 
