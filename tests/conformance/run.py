@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             comparison = compare(suites[name], options.part)
         except UnavailableError as missing:
             print(f"conformance: {name} is left out: {missing}", file=sys.stderr)
+            if name in options.suites:
+                complaints.append(f"{name}: it was asked for, and not run")
             continue
         rows.append(row_of(comparison))
         complaints += [f"{name}: {sentence}" for sentence in comparison.complaints]

@@ -33,6 +33,18 @@ def test_suite_passes(suite: LoopSuite) -> None:
     assert_conforms(suite)
 
 
+def test_a_part_that_does_not_exist_is_complained_of() -> None:
+    comparison = compare(SUITES["asyncio"], ["test_nonsense"])
+    assert comparison.verdict.total == 0
+    missing = "ModuleNotFoundError: No module named 'test.test_asyncio.test_nonsense'"
+    assert comparison.complaints == [
+        f"test_nonsense on the default loop: {missing}",
+        f"test_nonsense on the carboy loop: {missing}",
+        "no test passed with the default loop, so nothing was compared",
+        "0 loops of carboy were made, at least 1 are due",
+    ]
+
+
 # The judge itself, on made-up reports.
 
 EXCLUSIONS = [Exclusion("internals", "It looks inside.", "_selector", ("out.*",))]

@@ -43,32 +43,33 @@ def compare(suite: LoopSuite, parts: Sequence[str] = ()) -> Comparison:
     """
     exclusions = load_exclusions(suite)
     if suite.requirement:
-        default, carboy, loops = run_distribution(suite, parts)
+        default, carboy = run_distribution(suite, parts)
         repeated = 0
     else:
         modules = parts or asyncio_modules()
-        of_default = run_asyncio(suite, Loop.DEFAULT, modules)
-        of_carboy = run_asyncio(suite, Loop.CARBOY, modules)
-        default, carboy, loops = of_default.reports, of_carboy.reports, of_carboy.loops
-        repeated = repeat_failures(suite, default, carboy, exclusions)
-    verdict = judge(default, carboy, exclusions)
-    complaints = list(verdict.complaints)
-    if not parts and loops < suite.minimum_loops:
-        complaints.append(
-            f"{loops} loops of carboy were made, at least {suite.minimum_loops} are due"
-        )
-    return Comparison(suite, verdict, exclusions, loops, repeated, complaints)
+        default = run_asyncio(suite, Loop.DEFAULT, modules)
+        carboy = run_asyncio(suite, Loop.CARBOY, modules)
+        repeated = repeat_failures(suite, default.reports, carboy.reports, exclusions)
+    verdict = judge(default.reports, carboy.reports, exclusions)
+    complaints = [*default.failures, *carboy.failures, *verdict.complaints]
+    if verdict.default_passed == 0:
+        complaints.append("no test passed with the default loop, so nothing was compared")
+    loops_due = 1 if parts else suite.minimum_loops
+    if carboy.loops < loops_due:
+        complaints.append(f"{carboy.loops} loops of carboy were made, at least {loops_due} are due")
+    return Comparison(suite, verdict, exclusions, carboy.loops, repeated, complaints)
 
 
-def run_distribution(suite: LoopSuite, parts: Sequence[str]) -> tuple[Reports, Reports, int]:
-    """Run the suite of a source distribution; return both loops' reports and a count."""
+def run_distribution(suite: LoopSuite, parts: Sequence[str]) -> tuple[LoopRun, LoopRun]:
+    """Run the suite of a source distribution on both loops."""
     results = BUILD / "results" / suite.name
     arguments = parts or suite.parts
     of_carboy = run_pytest(suite, Loop.CARBOY, arguments, results / Loop.CARBOY.value)
     if suite.paired is not None:
-        return *pair(of_carboy.reports, *suite.paired), of_carboy.loops
+        default, ours = pair(of_carboy.reports, *suite.paired)
+        return LoopRun(default), LoopRun(ours, of_carboy.loops, of_carboy.failures)
     of_default = run_pytest(suite, Loop.DEFAULT, arguments, results / Loop.DEFAULT.value)
-    return of_default.reports, of_carboy.reports, of_carboy.loops
+    return of_default, of_carboy
 
 
 def run_asyncio(suite: LoopSuite, loop: Loop, names: Sequence[str]) -> LoopRun:

@@ -26,12 +26,19 @@ if TYPE_CHECKING:
     from loop_suites.verdict import Reports
 
 
+NOT_LOADED = "unittest.loader._FailedTest."
+"""How `unittest` calls what it could not find or import, which it reports as a test."""
+
+
 @dataclass
 class LoopRun:
-    """What a run reported, and how many loops of carboy it made."""
+    """What a run reported."""
 
     reports: Reports = field(default_factory=dict)
     loops: int = 0
+    """How many loops of carboy it made."""
+    failures: list[str] = field(default_factory=list)
+    """What went wrong beside the tests: it did not come to its end, or had nothing to run."""
 
 
 class UnavailableError(Exception):
@@ -73,8 +80,10 @@ def run_asyncio_modules(
             command, directory, results / f"{module}.txt", suite.timeout_seconds, LOOP_COUNTS=counts
         )
         reports = read_report(report)
+        for name in [name for name in reports if name.startswith(NOT_LOADED)]:
+            *_, end = reports.pop(name).message.strip().splitlines()
         if end is not None or not reports:
-            reports[f"{module} as a whole"] = CaseReport(Outcome.ERROR, end or "no test was run")
+            run.failures.append(f"{module} on the {loop.value} loop: {end or 'no test was run'}")
         run.reports |= reports
     run.loops = read_counts(counts)
     return run
@@ -116,10 +125,8 @@ def run_pytest(suite: LoopSuite, loop: Loop, arguments: Sequence[str], results: 
     )
     if not junit.is_file():
         raise RuntimeError(f"pytest wrote no report ({end}): see {results / 'output.txt'}")
-    reports = read_junit(junit)
-    if end is not None:
-        reports["the run as a whole"] = CaseReport(Outcome.ERROR, end)
-    return LoopRun(reports, read_counts(counts))
+    failures = [] if end is None else [f"the run on the {loop.value} loop: {end}"]
+    return LoopRun(read_junit(junit), read_counts(counts), failures)
 
 
 def create_environment(suite: LoopSuite) -> Path:
