@@ -50,6 +50,29 @@ def test_def_views_that_wait_for_a_call_share_a_thread(upstream: Upstream) -> No
     client.close()
 
 
+def test_large_content_reaches_def_views_whole_or_not_at_all(upstream: Upstream) -> None:
+    large = bytes(range(256)) * 4096
+
+    def break_off(_: Received, file: Any) -> bool:
+        file.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + large)
+        return True
+
+    upstream.answers["/whole"] = answer(body=large)
+    upstream.answers["/broken"] = break_off
+    app = Flask("views")
+
+    @app.get("/<name>")
+    def by_requests(name: str) -> str:
+        try:
+            return str(requests.get(f"{upstream.url}/{name}").content == large)
+        except requests.exceptions.ChunkedEncodingError as error:
+            return str(error)
+
+    with Live(app, threads=1) as live:
+        assert live.get("/whole").text == "True"
+        assert "1048576 bytes read, 951424 more expected" in live.get("/broken").text
+
+
 def test_a_deadline_ends_a_call(upstream: Upstream) -> None:
     gone = threading.Event()
     upstream.answers["/never"] = lambda request, file: gone.wait(10)

@@ -33,6 +33,21 @@ class Patches:
         setattr(owner, name, replacement)
         self._replaced.append((owner, name, original, replacement))
 
+    def replace_property(
+        self, owner: type, name: str, make: Callable[[property], Callable[[Any], Any]]
+    ) -> None:
+        """Replace a property that is only read.
+
+        Args:
+            owner: The class.
+            name: The property.
+            make: Makes the new getter from the original property.
+        """
+        original = vars(owner)[name]
+        replacement = property(make(original), doc=original.__doc__)
+        setattr(owner, name, replacement)
+        self._replaced.append((owner, name, original, replacement))
+
     def restore(self) -> None:
         """Put the originals back, as far as nobody has put something else there."""
         self.is_active = False

@@ -8,16 +8,14 @@
 
 from __future__ import annotations
 
-import os
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
-import requests.utils
 import urllib3._version
 from requests.adapters import HTTPAdapter
 
-from carboy._carboy import names_a_proxy
-from carboy.compat.urllib3_pool import close_links, view_of
+from carboy.compat.requests_shortcuts import known_pool, patch_shortcuts
+from carboy.compat.urllib3_link import close_links
+from carboy.compat.urllib3_pool import view_of
 
 if TYPE_CHECKING:
     from carboy.compat.patching import Patches
@@ -66,10 +64,9 @@ def patch(patches: Patches) -> None:
 
     def make_connection(original: Any) -> Any:
         def get_connection(self: HTTPAdapter, request: Any, *arguments: Any, **options: Any) -> Any:
-            pool = original(self, request, *arguments, **options)
             if not patches.is_active:
-                return pool
-            return view_of(pool)
+                return original(self, request, *arguments, **options)
+            return view_of(known_pool(original, self, request, *arguments, **options))
 
         return get_connection
 
@@ -81,39 +78,5 @@ def patch(patches: Patches) -> None:
         return close
 
     patches.replace(HTTPAdapter, _METHOD, make_connection)
-    _patch_environment(patches)
+    patch_shortcuts(patches)
     patches.replace(HTTPAdapter, "close", make_close)
-
-
-def _patch_environment(patches: Patches) -> None:
-    """Let requests look at each variable of the environment once per call, and not thrice.
-
-    Where no variable names a proxy, Python's own functions return nothing after a long search.
-    """
-    data = getattr(os.environ, "_data", None)
-    if not isinstance(data, dict) or not all(isinstance(name, bytes) for name in data):
-        return
-    utils: Any = requests.utils
-    if utils.getproxies is not urllib.request.getproxies_environment:
-        return
-
-    def make_proxies(original: Any) -> Any:
-        def getproxies() -> Any:
-            return original() if _names_a_proxy() else {}
-
-        return getproxies
-
-    def make_bypass(original: Any) -> Any:
-        def proxy_bypass(host: str, *arguments: Any) -> Any:
-            return original(host, *arguments) if arguments or _names_a_proxy() else False
-
-        return proxy_bypass
-
-    patches.replace(utils, "getproxies", make_proxies)
-    if utils.proxy_bypass is getattr(urllib.request, "proxy_bypass_environment", None):
-        patches.replace(utils, "proxy_bypass", make_bypass)
-
-
-def _names_a_proxy() -> bool:
-    data = getattr(os.environ, "_data", None)
-    return names_a_proxy(data) if isinstance(data, dict) else True

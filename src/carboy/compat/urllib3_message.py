@@ -9,7 +9,11 @@ import urllib3._version
 from urllib3.util import SKIP_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+
+#: How to have all pairs of mappings quickly, by their types.
+pairs_of_headers: dict[type, Callable[[Any], Iterable[tuple[Any, Any]]]] = {}
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -33,7 +37,8 @@ def message(
     names = set()
     pairs = []
     skipped = set()
-    for name, value in headers.items():
+    quickly = pairs_of_headers.get(type(headers))
+    for name, value in headers.items() if quickly is None else quickly(headers):
         key = name.decode("latin-1").lower() if isinstance(name, bytes) else name.lower()
         if value == SKIP_HEADER:
             skipped.add(key)

@@ -10,11 +10,11 @@ What carboy can't do as urllib3 would, urllib3 does: see ``view_of``.
 from __future__ import annotations
 
 import http.client
-import os
+import logging
+import re
 import socket
 import warnings
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 import urllib3._version
 import urllib3.connection
@@ -26,18 +26,20 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.poolmanager import PoolManager
-from urllib3.util import Timeout
+from urllib3.util import Retry, Timeout
 
-from carboy._carboy import HttpClient, PlainResponse, Transport
 from carboy.compat import pristine
-from carboy.compat.trust import Trust, certificate_error
+from carboy.compat.trust import certificate_error
 from carboy.compat.upload import Pump, SourceError
 from carboy.compat.urllib3_errors import translated
+from carboy.compat.urllib3_link import ATTRIBUTE, Link, make_link
 from carboy.compat.urllib3_message import message, split_url
 from carboy.compat.urllib3_response import ContentFile, Response, header_dict
 from carboy.http import exceptions
 from carboy.scope import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from carboy._carboy import PlainResponse
 
 is_pristine = pristine.watch(
     [
@@ -64,10 +66,6 @@ is_pristine = pristine.watch(
 )
 """Whether everything between a pool of urllib3's and the network is urllib3's and Python's."""
 
-_ATTRIBUTE = "_carboy_link"
-
-_UNLIMITED = 1_000_000_000
-
 
 class _UseUrllib3(BaseException):
     """The request is to be made by urllib3 after all; nothing of it was sent.
@@ -76,67 +74,15 @@ class _UseUrllib3(BaseException):
     """
 
 
-class Link:
-    """The way from one pool of urllib3's to carboy's.
-
-    Attributes:
-        origin: Scheme, host and port.
-        proxy: The URL of the proxy on the way, or nothing.
-        pool_class: What urllib3 has made the pool of.
-    """
-
-    def __init__(self, pool: HTTPConnectionPool, proxy: str) -> None:
-        host = pool.host
-        if ":" in host and not host.startswith("["):
-            host = f"[{host}]"
-        port = "" if pool.port is None else f":{pool.port}"
-        self.origin = f"{pool.scheme}://{host}{port}"
-        self.proxy = proxy
-        self.pool_class = type(pool)
-        #: Whether a TLS handshake has failed, so that urllib3 is to try or to say why.
-        self.is_refused = False
-        blocks = pool.block
-        self._connections = max(pool.pool.maxsize, 1) if blocks and pool.pool else _UNLIMITED
-        self._transports: dict[Trust | None, Transport] = {}
-
-    def transport(self, pool: HTTPConnectionPool) -> Transport:
-        """Return what sends the requests of the pool.
-
-        Raises:
-            OSError: If a file of the TLS settings can't be read.
-            ValueError: If carboy can't use what is in it.
-        """
-        trust = _trust_of(pool) if pool.scheme == "https" else None
-        found = self._transports.get(trust)
-        if found is None:
-            client = HttpClient(
-                connections=self._connections,
-                connections_per_host=self._connections,
-                idle_timeout=60.0,
-                content_bytes=0,
-                http_versions="1.1",
-                proxies=(None, None, ""),
-                **({} if trust is None else trust.settings()),
-            )
-            found = self._transports[trust] = Transport(client)
-        return found
-
-    def close(self) -> None:
-        """Close idle connections."""
-        transports, self._transports = self._transports, {}
-        for transport in transports.values():
-            transport.close()
-
-
 def view_of(pool: Any) -> Any:
     """Return the pool's view that goes through carboy, or the pool itself if that can't be.
 
     Args:
         pool: What urllib3 has made for the request.
     """
-    link = pool.__dict__.get(_ATTRIBUTE)
+    link = pool.__dict__.get(ATTRIBUTE)
     if link is None:
-        link = pool.__dict__[_ATTRIBUTE] = _make_link(pool)
+        link = pool.__dict__[ATTRIBUTE] = make_link(pool)
     if link is False or link.is_refused or not is_pristine():
         return pool
     view_class = _View if pool.scheme == "http" else _TLSView
@@ -145,86 +91,19 @@ def view_of(pool: Any) -> Any:
     return view
 
 
-def close_links(manager: Any) -> None:
-    """Close carboy's idle connections for the pools of a ``PoolManager``."""
-    if not isinstance(manager, PoolManager):
-        return
-    pools = manager.pools
-    for key in pools.keys():  # noqa: SIM118 - It is no dict, and can't be iterated over.
-        pool = pools.get(key)
-        link = None if pool is None else pool.__dict__.get(_ATTRIBUTE)
-        if link:
-            link.close()
-
-
-#: What a pool may say of its connections: anything else is urllib3's to do.
-_KNOWN_SETTINGS = {"blocksize", "proxy", "proxy_config", "_socks_options"}
-
-_KNOWN_CLASSES = {
-    ("urllib3.connectionpool", "HTTPConnectionPool"),
-    ("urllib3.connectionpool", "HTTPSConnectionPool"),
-    ("urllib3.contrib.socks", "SOCKSHTTPConnectionPool"),
-    ("urllib3.contrib.socks", "SOCKSHTTPSConnectionPool"),
+#: As requests calls `urlopen`.
+_USUAL_OPTIONS = {
+    *("method", "url", "body", "headers", "retries", "timeout", "chunked"),
+    *("redirect", "assert_same_host", "preload_content", "decode_content"),
 }
 
+#: A path and a query in which there is nothing to encode, nor dots to take out of the path.
+_PLAIN_TARGET = re.compile(
+    r"(?:/(?!\.)[\w\-~!$&'()*+,;=:@.]*)+(?:\?[\w\-.~!$&'()*+,;=:@/?]*)?", re.ASCII
+)
 
-def _make_link(pool: HTTPConnectionPool) -> Link | bool:
-    pool_class = type(pool)
-    if (pool_class.__module__, pool_class.__name__) not in _KNOWN_CLASSES:
-        return False
-    settings = pool.conn_kw
-    if any(settings[name] for name in settings.keys() - _KNOWN_SETTINGS):
-        return False
-    for name in (
-        "ssl_version",
-        "ssl_minimum_version",
-        "ssl_maximum_version",
-        "assert_hostname",
-        "assert_fingerprint",
-        "key_password",
-    ):
-        if getattr(pool, name, None) is not None:
-            return False
-    proxy = _proxy_of(pool)
-    return False if proxy is None else Link(pool, proxy)
-
-
-def _proxy_of(pool: HTTPConnectionPool) -> str | None:
-    """Return the URL of the pool's proxy, nothing for none, ``None`` for one of urllib3's own."""
-    socks = pool.conn_kw.get("_socks_options")
-    if socks is not None:
-        # PySocks numbers its kinds of proxies; 2 is SOCKS 5.
-        if socks["socks_version"] != 2:
-            return None
-        scheme = "socks5h" if socks["rdns"] else "socks5"
-        user = _credentials(socks["username"], socks["password"])
-        return f"{scheme}://{user}{socks['proxy_host']}:{socks['proxy_port'] or 1080}"
-    if pool.proxy is None:
-        return ""
-    config = pool.proxy_config
-    if pool.proxy.scheme != "http" or (config is not None and any(config)):
-        return None
-    if any(name.lower() != "proxy-authorization" for name in pool.proxy_headers):
-        return None
-    auth = f"{pool.proxy.auth}@" if pool.proxy.auth else ""
-    if bool(auth) != bool(pool.proxy_headers):
-        return None
-    return f"http://{auth}{pool.proxy.host}:{pool.proxy.port or 80}"
-
-
-def _credentials(user: str | None, password: str | None) -> str:
-    if not user:
-        return ""
-    return f"{quote(user, safe='')}:{quote(password or '', safe='')}@"
-
-
-def _trust_of(pool: Any) -> Trust:
-    certificate, key = pool.cert_file, pool.key_file
-    if pool.cert_reqs in {"CERT_NONE", 0}:
-        return Trust(None, certificate, key)
-    if pool.ca_cert_dir or not pool.ca_certs or os.path.isdir(pool.ca_certs):
-        raise ValueError("a folder of certificates is OpenSSL's to read")
-    return Trust(os.fspath(pool.ca_certs), certificate, key)
+#: urllib3's: its messages are the usual way to see what goes out.
+_log = logging.getLogger("urllib3.connectionpool")
 
 
 class _Connection:
@@ -255,14 +134,71 @@ class _Exchange:
     def urlopen(self, *arguments: Any, **options: Any) -> Any:
         """Send a request as urllib3 would, and return its response."""
         try:
+            if not arguments and options.keys() == _USUAL_OPTIONS:
+                outcome = self._exchange_at_once(**options)
+                if type(outcome) is Response:
+                    return outcome
+                if outcome is not None:
+                    options["_outcome"] = outcome
             return super().urlopen(*arguments, **options)  # type: ignore[misc]
         except _UseUrllib3 as reason:
-            pool = object.__new__(self.__dict__[_ATTRIBUTE].pool_class)
+            pool = object.__new__(self.__dict__[ATTRIBUTE].pool_class)
             pool.__dict__ = self.__dict__
             (body,) = reason.args
             if body is not None:
                 options["body"] = body
             return pool.urlopen(*arguments, **options)
+
+    def _exchange_at_once(
+        self,
+        method: Any,
+        url: Any,
+        body: Any,
+        headers: Any,
+        retries: Any,
+        timeout: Any,
+        *,
+        chunked: bool,
+        **flags: bool,
+    ) -> Any:
+        """Send a request of the usual kind without asking urllib3 about every case there is.
+
+        Returns:
+            The response; or, in a list, a response or an error of which urllib3 has to decide what
+            is to be done; or nothing, if the request is of another kind and was not sent.
+        """
+        pool: Any = self
+        if (
+            any(flags.values())
+            or pool.proxy is not None
+            or pool.proxy_headers
+            or not isinstance(retries, Retry)
+            or not (body is None or type(body) in {bytes, str})
+            # urllib3 would change others.
+            or _PLAIN_TARGET.fullmatch(url) is None
+        ):
+            return None
+        conn = _Connection(pool)
+        try:
+            response = self._make_request(
+                conn,
+                method,
+                url,
+                timeout,
+                body,
+                headers,
+                chunked,
+                retries,
+                conn,
+                preload_content=False,
+                decode_content=False,
+            )
+        except Exception as error:  # noqa: BLE001 - Raised where urllib3 expects it.
+            return [error]
+        has_retry_after = bool(response.headers.get("Retry-After"))
+        if retries.is_retry(method, response.status, has_retry_after):
+            return [response]
+        return response
 
     def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ARG002 - urllib3's.
         return _Connection(self)  # type: ignore[arg-type]
@@ -284,9 +220,16 @@ class _Exchange:
         preload_content: bool = True,  # noqa: FBT001, FBT002 - the library's.
         decode_content: bool = True,  # noqa: FBT001, FBT002 - the library's.
         enforce_content_length: bool = True,  # noqa: FBT001, FBT002 - the library's.
+        _outcome: list[Any] | None = None,
     ) -> Any:
+        if _outcome:
+            # What `_exchange_at_once` has met with. The list is empty when urllib3 tries again.
+            known = _outcome.pop()
+            if isinstance(known, Exception):
+                raise known
+            return known
         pool: Any = self
-        link: Link = pool.__dict__[_ATTRIBUTE]
+        link: Link = pool.__dict__[ATTRIBUTE]
         pool.num_requests += 1
         limits = pool._get_timeout(timeout)
         limits.start_connect()
@@ -340,7 +283,7 @@ class _Exchange:
             raise _UseUrllib3(None if pump is None else pump.unsent()) from error
         if pool.scheme == "https" and pool.cert_reqs in {"CERT_NONE", 0}:
             _warn_of_insecurity(conn.host)
-        return _response_of(
+        made = _response_of(
             response,
             preload_content=preload_content,
             decode_content=decode_content,
@@ -351,6 +294,14 @@ class _Exchange:
             request_method=method,
             request_url=url,
         )
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                '%s://%s:%s "%s %s %s" %s %s',
+                *(pool.scheme, pool.host, pool.port, method, url),
+                *("HTTP/1.0" if made.version == 10 else "HTTP/1.1", made.status),
+                made.length_remaining,
+            )
+        return made
 
 
 class _View(_Exchange, HTTPConnectionPool):  # type: ignore[misc]

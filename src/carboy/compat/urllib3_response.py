@@ -26,9 +26,17 @@ class ContentFile:
 
     def __init__(self, response: PlainResponse, *, is_head: bool, is_chunked: bool) -> None:
         self._response = response
-        self._buffer: bytes = b"" if is_head else response.ready
+        #: What has come; before the start it was given out.
+        self._buffer = b""
+        self._start = 0
+        #: Whether nobody has read anything yet.
+        self.is_untouched = True
+        #: Whether what came with the head is still to be had from the response.
+        self._has_ready = not is_head and response.ready_size > 0
         self._has_rest = not is_head and not response.is_complete
-        self._closed = not (self._buffer or self._has_rest)
+        #: Why nothing follows the buffer, if that is known already.
+        self._failure: BaseException | None = None
+        self._closed = not (self._has_ready or self._has_rest)
         self._is_chunked = is_chunked
         self._msg: HTTPMessage | None = None
         self.version: int = response.version
@@ -50,7 +58,7 @@ class ContentFile:
 
     def next_piece(self) -> bytes:
         """Return what comes next, and nothing at the end."""
-        piece, self._buffer = self._buffer, b""
+        piece = self._take(self._size())
         if not piece and self._has_rest:
             piece = self._receive()
         if not piece:
@@ -61,12 +69,46 @@ class ContentFile:
         """Return everything if it is here already, else ``None`` and leave it."""
         if self._has_rest or self._closed:
             return None
-        piece, self._buffer = self._buffer, b""
+        piece = self._take(self._size())
         self._closed = True
         return piece
 
+    def fetch_all(self) -> None:
+        """Wait once for everything, if nothing was read yet and there is something to wait for.
+
+        If it can't be had, that is raised where the missing part is read.
+        """
+        if self._has_rest and self.is_untouched:
+            self.is_untouched = False
+            self._buffer, self._failure = self._response.read_all()
+            self._has_ready = False
+            self._has_rest = self._failure is not None
+
+    def _size(self) -> int:
+        """Return how much there is in the buffer, for who is about to read."""
+        self.is_untouched = False
+        if self._has_ready:
+            self._buffer = self._response.ready
+            self._has_ready = False
+        return len(self._buffer) - self._start
+
+    def _take(self, size: int) -> bytes:
+        """Return so many bytes of the buffer, or fewer."""
+        start = self._start
+        if start == 0 and size >= len(self._buffer):
+            taken, self._buffer = self._buffer, b""
+            return taken
+        taken = self._buffer[start : start + size]
+        self._start = start + len(taken)
+        if self._start >= len(self._buffer):
+            self._buffer, self._start = b"", 0
+        return taken
+
     def _receive(self) -> bytes:
         try:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             piece = self._response.read()
         except exceptions.TimeoutException as error:
             raise TimeoutError("The read operation timed out") from error
@@ -83,9 +125,9 @@ class ContentFile:
         """Return so many bytes, fewer at the end, or all."""
         if amt is None or amt < 0:
             return b"".join(iter(self.next_piece, b""))
-        if len(self._buffer) < amt and self._has_rest:
-            pieces = [self._buffer]
-            size = len(self._buffer)
+        size = self._size()
+        if size < amt and self._has_rest:
+            pieces = [self._take(size)]
             try:
                 while size < amt and (piece := self._receive()):
                     pieces.append(piece)
@@ -95,19 +137,19 @@ class ContentFile:
                     raise
                 # As http.client does: urllib3 sees by the length that something is missing.
                 self._has_rest = False
-            self._buffer = b"".join(pieces)
-        taken, self._buffer = self._buffer[:amt], self._buffer[amt:]
+            self._buffer, self._start = b"".join(pieces), 0
+        taken = self._take(amt)
         if not self._buffer and not self._has_rest:
             self._closed = True
         return taken
 
     def read1(self, amt: int | None = None) -> bytes:
         """Return what is there, or what comes next, but not more than so many bytes."""
-        if not self._buffer and self._has_rest:
+        size = self._size()
+        if not size and self._has_rest:
             self._buffer = self._receive()
-        if amt is None or amt < 0:
-            amt = len(self._buffer)
-        return self.read(min(amt, len(self._buffer)))
+            size = self._size()
+        return self.read(size if amt is None or amt < 0 else min(amt, size))
 
     def isclosed(self) -> bool:
         """Whether there is nothing more to read."""
@@ -121,7 +163,8 @@ class ContentFile:
     def close(self) -> None:
         """Let go of what was not read."""
         self._closed = True
-        self._buffer = b""
+        self._buffer, self._start, self._failure = b"", 0, None
+        self._has_ready = False
         if self._has_rest:
             self._has_rest = False
             self._response.close()
@@ -133,7 +176,7 @@ class ContentFile:
 def header_dict(response: PlainResponse) -> HTTPHeaderDict:
     """Return the headers as urllib3 keeps them, their names as they came."""
     headers = HTTPHeaderDict()
-    if _KEEPS_LISTS:
+    if KEEPS_LISTS:
         headers._container = response.lists_by_name()
     else:
         for name, value in response.pairs():
@@ -148,7 +191,7 @@ def _keeps_lists() -> bool:
 
 
 #: Whether this version of urllib3 keeps headers as `PlainResponse.lists_by_name` gives them.
-_KEEPS_LISTS = _keeps_lists()
+KEEPS_LISTS = _keeps_lists()
 
 
 class Response(HTTPResponse):
@@ -203,19 +246,14 @@ class Response(HTTPResponse):
         decode_content: bool | None = None,  # noqa: FBT001 - urllib3's.
     ) -> Generator[bytes]:
         """Give the content piece by piece; see urllib3."""
-        file: Any = self._fp
         if (
-            type(file) is ContentFile
-            and amt
-            and not self._fp_bytes_read
+            amt
+            and self._is_untouched()
             and (not decode_content or "content-encoding" not in self.headers)
-            and (content := file.take_all()) is not None
+            and (content := self._fp.take_all()) is not None  # type: ignore[union-attr]
         ):
             # All of it is here, and nothing has to be undone.
-            self._uncached_read_occurred = True
-            self._fp_bytes_read = len(content)
-            if self.length_remaining is not None:
-                self.length_remaining -= len(content)
+            self._note_read(len(content))
             if len(content) <= amt:
                 if content:
                     yield content
@@ -224,3 +262,29 @@ class Response(HTTPResponse):
                 yield content[start : start + amt]
             return
         yield from super().stream(amt, decode_content)
+
+    def whole_content(self) -> bytes | None:
+        """Return all of the content, if it is as it came and nobody has read of it yet.
+
+        Else ``None``, and it is to be read; after this, that waits for nothing.
+        """
+        if not self._is_untouched():
+            return None
+        file: Any = self._fp
+        file.fetch_all()
+        if "content-encoding" in self.headers:
+            return None
+        content: bytes | None = file.take_all()
+        if content is not None:
+            self._note_read(len(content))
+        return content
+
+    def _is_untouched(self) -> bool:
+        file: Any = self._fp
+        return type(file) is ContentFile and file.is_untouched
+
+    def _note_read(self, size: int) -> None:
+        self._uncached_read_occurred = True
+        self._fp_bytes_read = size
+        if self.length_remaining is not None:
+            self.length_remaining -= size

@@ -4,16 +4,19 @@
 //! for; so nothing is read ahead, and the server is slowed by who reads. When the request that
 //! has begun the call ends or is given up, so is the reading.
 
+use bytes::Bytes;
 use carboy_client::{Error, ResponseBody};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::call::CallRequest;
+use super::rest::all_pieces;
 use crate::promise::{PendingPromise, Promise};
 
 enum Command {
     Next(PendingPromise),
+    All(PendingPromise),
     Close,
 }
 
@@ -21,6 +24,15 @@ enum Command {
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct ContentStream {
     commands: mpsc::UnboundedSender<Command>,
+}
+
+/// All content that was left, on its way to the thread that waits for it: putting it together is
+/// that one's work, and not the loop's.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(super) struct Everything {
+    pub(super) pieces: Vec<Bytes>,
+    /// Why nothing follows it.
+    pub(super) failure: Option<Py<PyAny>>,
 }
 
 /// The intention to read content. It belongs to the scope of whoever has begun the call.
@@ -94,6 +106,21 @@ async fn read(
                 };
                 Python::attach(|py| settle(py, pending, piece, &request));
             }
+            Some(Command::All(pending)) => {
+                let (pieces, failure) = tokio::select! {
+                    biased;
+                    () = Reading::given_up(&mut reading) => return body.abandon().await,
+                    everything = all_pieces(&mut body) => everything,
+                };
+                Python::attach(|py| {
+                    let failure = failure.map(|error| request.exception(py, &error).into_value(py));
+                    let failure = failure.map(Py::into_any);
+                    match Py::new(py, Everything { pieces, failure }) {
+                        Ok(everything) => pending.fulfil(py, everything.into_any()),
+                        Err(error) => pending.reject(py, error),
+                    }
+                });
+            }
             Some(Command::Close) => {
                 body.discard().await;
                 return Reading::end(reading);
@@ -107,7 +134,7 @@ async fn read(
 fn settle(
     py: Python<'_>,
     pending: PendingPromise,
-    piece: Result<Option<bytes::Bytes>, Error>,
+    piece: Result<Option<Bytes>, Error>,
     request: &CallRequest,
 ) {
     match piece {
@@ -130,5 +157,15 @@ impl ContentStream {
     /// Give the connection back, or close it if there is much to read still.
     pub(super) fn close(&self) {
         self.commands.send(Command::Close).ok();
+    }
+}
+
+impl ContentStream {
+    /// The promise of `Everything`.
+    pub(super) fn all(&self, py: Python<'_>) -> PyResult<Py<Promise>> {
+        let (promise, pending) = PendingPromise::new(py, "the rest of a response")?;
+        // As in next().
+        self.commands.send(Command::All(pending)).ok();
+        Ok(promise)
     }
 }

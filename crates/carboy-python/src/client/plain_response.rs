@@ -9,15 +9,16 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
-use super::content::ContentStream;
+use super::content::{ContentStream, Everything};
 use super::rest::BlockingRest;
+use crate::ffi::buffer::new_bytes;
 use crate::promise::{Promise, wait_in_any_code};
 
 /// A response's head, the content that came with it, and where the rest comes from.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct PlainResponse {
     head: ResponseHead,
-    ready: Bytes,
+    ready: Vec<Bytes>,
     /// What is raised instead of further content.
     failure: Mutex<Option<PyErr>>,
     rest: Option<Rest>,
@@ -34,7 +35,7 @@ pub(super) enum Rest {
 impl PlainResponse {
     pub(super) fn new(
         head: ResponseHead,
-        ready: Bytes,
+        ready: Vec<Bytes>,
         failure: Option<PyErr>,
         rest: Option<Rest>,
     ) -> Self {
@@ -58,6 +59,25 @@ impl PlainResponse {
                 .collect(),
         }
     }
+}
+
+/// Pieces of content as one, copied once.
+pub(super) fn joined<'py>(py: Python<'py>, pieces: &[Bytes]) -> PyResult<Bound<'py, PyBytes>> {
+    if let [piece] = pieces {
+        return Ok(PyBytes::new(py, piece));
+    }
+    let size = pieces.iter().map(Bytes::len).sum();
+    let joined = new_bytes(py, size, |mut free| {
+        for piece in pieces {
+            let (place, rest) = free.split_at_mut(piece.len());
+            for (space, byte) in place.iter_mut().zip(piece) {
+                space.write(*byte);
+            }
+            free = rest;
+        }
+        Ok(size)
+    })?;
+    Ok(joined?)
 }
 
 /// Bytes as text in Latin-1.
@@ -102,8 +122,14 @@ impl PlainResponse {
 
     /// The content that came with the head.
     #[getter]
-    fn ready<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.ready)
+    fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        joined(py, &self.ready)
+    }
+
+    /// Its size in bytes.
+    #[getter]
+    fn ready_size(&self) -> usize {
+        self.ready.iter().map(Bytes::len).sum()
     }
 
     /// Whether that is all there is.
@@ -151,6 +177,30 @@ impl PlainResponse {
             }
             None => Ok(py.None().into_bound(py)),
         }
+    }
+
+    /// Wait for all of the rest of the content, and return it behind what came with the head,
+    /// and the error that has ended it, or ``None``.
+    ///
+    /// Code that wants everything waits once for it, and not once for each piece.
+    fn read_all<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Option<Py<PyAny>>)> {
+        let mut pieces = self.ready.clone();
+        let failure = match (self.raise_failure(), &self.rest) {
+            (Err(failure), _) => Some(failure.into_value(py).into_any()),
+            (Ok(()), Some(Rest::Thread(rest))) => {
+                let (more, failure) = rest.all(py)?;
+                pieces.extend(more);
+                failure.map(|failure| failure.into_value(py).into_any())
+            }
+            (Ok(()), Some(Rest::Loop(stream))) => {
+                let rest = wait_in_any_code(py, &stream.all(py)?)?;
+                let rest = rest.cast_bound::<Everything>(py)?.get();
+                pieces.extend_from_slice(&rest.pieces);
+                rest.failure.as_ref().map(|failure| failure.clone_ref(py))
+            }
+            (Ok(()), None) => None,
+        };
+        Ok((joined(py, &pieces)?, failure))
     }
 
     /// Return the promise of the next piece of the rest, or ``None`` if there is no rest.

@@ -13,8 +13,12 @@ use super::transport::read_ready;
 
 type Piece = Result<Option<Bytes>, Error>;
 
+/// Pieces in their order, and why nothing follows them.
+type Everything = (Vec<Bytes>, Option<Error>);
+
 enum Command {
     Next(SyncSender<Piece>),
+    All(SyncSender<Everything>),
     Close,
 }
 
@@ -30,14 +34,23 @@ impl BlockingRest {
         let reader = async move {
             let mut failure = None;
             while let Some(command) = receiver.recv().await {
-                let Command::Next(reply) = command else {
-                    return body.discard().await;
-                };
-                let piece = match failure.take() {
-                    Some(failure) => Err(failure),
-                    None => next_piece(&mut body, &mut failure).await,
-                };
-                reply.send(piece).ok();
+                match command {
+                    Command::Next(reply) => {
+                        let piece = match failure.take() {
+                            Some(failure) => Err(failure),
+                            None => next_piece(&mut body, &mut failure).await,
+                        };
+                        reply.send(piece).ok();
+                    }
+                    Command::All(reply) => {
+                        let everything = match failure.take() {
+                            Some(failure) => (Vec::new(), Some(failure)),
+                            None => all_pieces(&mut body).await,
+                        };
+                        reply.send(everything).ok();
+                    }
+                    Command::Close => return body.discard().await,
+                }
             }
             // Nobody has closed it: dropping the content closes the connection.
         };
@@ -51,6 +64,19 @@ impl BlockingRest {
             return Ok(None);
         }
         blocking_thread::wait(py, piece)?.map_err(|error| exception(py, &error, &py.None()))
+    }
+
+    /// Waits for everything, and says why nothing follows it.
+    pub(super) fn all(&self, py: Python<'_>) -> PyResult<(Vec<Bytes>, Option<PyErr>)> {
+        let (reply, everything) = sync_channel(1);
+        if self.commands.send(Command::All(reply)).is_err() {
+            return Ok((Vec::new(), None));
+        }
+        let (pieces, failure) = blocking_thread::wait(py, everything)?;
+        Ok((
+            pieces,
+            failure.map(|error| exception(py, &error, &py.None())),
+        ))
     }
 
     /// Gives the connection back, or closes it if there is much to read still.
@@ -70,6 +96,20 @@ async fn next_piece(body: &mut ResponseBody, failure: &mut Option<Error>) -> Pie
         return Ok(Some(first));
     }
     let mut piece = BytesMut::from(&first[..]);
-    piece.extend_from_slice(&more);
+    for next in more {
+        piece.extend_from_slice(&next);
+    }
     Ok(Some(piece.freeze()))
+}
+
+/// Reads to the end.
+pub(super) async fn all_pieces(body: &mut ResponseBody) -> Everything {
+    let mut pieces = Vec::new();
+    loop {
+        match body.chunk().await {
+            Ok(Some(piece)) => pieces.push(piece),
+            Ok(None) => return (pieces, None),
+            Err(error) => return (pieces, Some(error)),
+        }
+    }
 }

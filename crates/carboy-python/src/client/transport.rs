@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use carboy_client::{
     Client, Error, ErrorKind, Proxy, Request, ResponseBody, Retries, Timeouts, Way,
 };
@@ -336,7 +336,7 @@ async fn run(
 /// A response with as much content as came with its head.
 struct Made {
     response: carboy_client::Response,
-    ready: Bytes,
+    ready: Vec<Bytes>,
     /// Why nothing follows that.
     error: Option<Error>,
 }
@@ -351,13 +351,12 @@ async fn make(client: Client, request: Request) -> Result<Made, Error> {
     })
 }
 
-/// Reads content for which nobody has to wait.
-pub(super) async fn read_ready(body: &mut ResponseBody) -> (Bytes, Option<Error>) {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+/// Reads content for which nobody has to wait, in pieces.
+pub(super) async fn read_ready(body: &mut ResponseBody) -> (Vec<Bytes>, Option<Error>) {
+    let mut ready = Vec::new();
+    let mut size = 0;
     let mut has_yielded = false;
-    let mut error = None;
-    while !body.is_at_end() && first.len() + rest.len() < READY_BYTES {
+    while !body.is_at_end() && size < READY_BYTES {
         let piece = {
             let mut next = pin!(body.chunk());
             poll_fn(|context| {
@@ -369,18 +368,11 @@ pub(super) async fn read_ready(body: &mut ResponseBody) -> (Bytes, Option<Error>
             .await
         };
         match piece {
-            Some(Ok(Some(piece))) if first.is_empty() => first = piece,
             Some(Ok(Some(piece))) => {
-                if rest.is_empty() {
-                    rest.extend_from_slice(&first);
-                    first = Bytes::new();
-                }
-                rest.extend_from_slice(&piece);
+                size += piece.len();
+                ready.push(piece);
             }
-            Some(Err(failure)) => {
-                error = Some(failure);
-                break;
-            }
+            Some(Err(failure)) => return (ready, Some(failure)),
             // The connection's task may have more of what was read with the head.
             None if !has_yielded => {
                 has_yielded = true;
@@ -389,12 +381,7 @@ pub(super) async fn read_ready(body: &mut ResponseBody) -> (Bytes, Option<Error>
             None | Some(Ok(None)) => break,
         }
     }
-    let ready = if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    };
-    (ready, error)
+    (ready, None)
 }
 
 fn settle(py: Python<'_>, outcome: Result<Made, Error>) -> PyResult<Py<PyAny>> {
