@@ -3,6 +3,9 @@
 A and B together, C after A, D after B and C, 20 ms each: 60 ms at best. At 500 requests a second,
 which are due at fixed times whatever the server does, on one core; then with 1,000 requests in
 flight all the time. Further, a view that makes three calls at once, under full load.
+
+The first line says how long the service takes by itself, for as many calls a second as the views
+make.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pathlib import Path
 from serving import Bench
 
 CRITICAL_PATH_MS = 60
+CALLS_IN_A_VIEW = 4
 VIEWS = ("/result", "/returned", "/awaited")
 LENGTH = len(b'{"b":"b","c":"c","d":"d"}\n')
 THREE_LENGTH = len(b'{"names":["a","b","c"]}\n')
@@ -30,6 +34,10 @@ def main() -> None:
     options = parser.parse_args()
     bench = Bench(options.scripts)
     with bench.upstream():
+        alone = bench.load_upstream(
+            "/a?20", length=len(b'{"name":"a"}'), seconds=3, rate=CALLS_IN_A_VIEW * options.rate
+        )["latency_us"]
+        print(f"one call: p50 {alone['p50'] / 1000:.2f} ms, p99 {alone['p99'] / 1000:.2f} ms")
         print(f"\n{options.rate} requests a second, open loop")
         print("view          p50 ms   p99 ms  over path p50  CPU us  threads  RSS MiB")
         for view in VIEWS:

@@ -32,6 +32,7 @@ class Bench:
         self.server_core, self.load_core = choose_cores()
         LOGS.mkdir(parents=True, exist_ok=True)
         self.upstream_url = ""
+        self._upstream: Server | None = None
 
     @contextlib.contextmanager
     def upstream(self) -> Iterator[None]:
@@ -45,7 +46,7 @@ class Bench:
             directory=HERE,
             environment={},
             log=LOGS / "upstream.log",
-        ):
+        ) as self._upstream:
             self.upstream_url = f"http://127.0.0.1:{port}"
             yield
 
@@ -67,6 +68,15 @@ class Bench:
                 **(settings or {}),
             },
             log=LOGS / "calls.log",
+        )
+
+    def load_upstream(
+        self, target: str, *, length: int, seconds: float, rate: int
+    ) -> dict[str, Any]:
+        """Load the service itself, and return the generator's report."""
+        assert self._upstream is not None, "there is no service"
+        return self.load(
+            self._upstream, target, length=length, connections=256, seconds=seconds, rate=rate
         )
 
     def load(
