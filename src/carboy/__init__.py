@@ -1,12 +1,16 @@
 """carboy serves an unmodified Flask app natively on asyncio, from a Rust core."""
 
+import typing
+
 from carboy._carboy import Promise
 from carboy.cancellation import cancel_on_disconnect
 from carboy.compat.installation import install, uninstall
 from carboy.event_loop import EventLoop, new_event_loop, run
 from carboy.event_loop_policy import EventLoopPolicy
 from carboy.scope import ClientDisconnected, DeadlineExceeded, deadline, remaining_seconds
-from carboy.server import Limits, Server, ServerConfig, serve
+
+if typing.TYPE_CHECKING:
+    from carboy.server import Limits, Server, ServerConfig, serve
 
 __all__ = [
     "ClientDisconnected",
@@ -26,3 +30,23 @@ __all__ = [
     "serve",
     "uninstall",
 ]
+
+_OF_SERVER = frozenset({"Limits", "Server", "ServerConfig", "serve"})
+
+
+# Type checkers would take any name for one of the package's.
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import what needs Flask when it is asked for: programs without it use the rest."""
+        if name not in _OF_SERVER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from carboy import server
+
+        value = getattr(server, name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_SERVER})

@@ -53,7 +53,7 @@ def names() -> Iterator[dict[str, Any]]:
     with Live(services()) as live:
         names: dict[str, Any] = {"__name__": "page"}
         blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-        assert len(blocks) == 7
+        assert len(blocks) == 8
         for block in blocks:
             source = block.replace("http://127.0.0.1:9000", live.url)
             # The page's code is in order, as a reader takes it.
@@ -61,7 +61,7 @@ def names() -> Iterator[dict[str, Any]]:
         yield names
 
 
-@pytest.mark.parametrize("path", ["/sync/7", "/async/7", "/basket/7"])
+@pytest.mark.parametrize("path", ["/sync/7", "/async/7", "/basket/7", "/basket-by-arguments/7"])
 def test_views(names: dict[str, Any], path: str) -> None:
     with Live(names["app"]) as live:
         response = http.get(live.url + path).result()

@@ -54,3 +54,34 @@ def test_a_program(program: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "fine fine\n"
     assert not done.stderr
+
+
+def test_a_program_does_not_import_flask() -> None:
+    program = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"flask", "werkzeug", "click", "jinja2"}:
+            raise ImportError(f"{name} was imported")
+sys.meta_path.insert(0, Refused())
+import carboy
+from carboy import Promise, deadline, http
+async def main():
+    with deadline(30):
+        return (await http.get(url).then(lambda response: response.text)) + " fine"
+print(carboy.run(main()))
+try:
+    carboy.serve
+except ImportError as error:
+    print(error)
+"""
+    with RawUpstream.answering(ok()) as upstream:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", f"url = {upstream.url!r}{program}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "fine fine\nflask was imported\n"

@@ -8,54 +8,54 @@ from carboy.http.session import Session, StreamedCall
 
 if TYPE_CHECKING:
     from carboy._carboy import Promise
-    from carboy.http.options import CallOptions, StreamOptions
+    from carboy.http.options import CallOptions, Dependency, StreamOptions
     from carboy.http.response import Response
 
 # One caller's cookies are not for the next one's calls.
 _shared = Session._without_cookies()
 
 
-def request(method: str, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def request(method: str, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a call, and return the promise of its response; see ``Session.request``."""
     return _shared.request(method, url, **options)
 
 
-def get(url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def get(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a GET; see ``Session.request``."""
     return _shared.request("GET", url, **options) if options else _shared._begin("GET", url)
 
 
-def head(url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def head(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a HEAD; see ``Session.request``."""
     return _shared.request("HEAD", url, **options) if options else _shared._begin("HEAD", url)
 
 
-def options(url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def options(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin an OPTIONS; see ``Session.request``."""
     return _shared.request("OPTIONS", url, **options)
 
 
-def post(url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def post(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a POST; see ``Session.request``."""
     return _shared.request("POST", url, **options)
 
 
-def put(url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def put(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a PUT; see ``Session.request``."""
     return _shared.request("PUT", url, **options)
 
 
-def patch(url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def patch(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a PATCH; see ``Session.request``."""
     return _shared.request("PATCH", url, **options)
 
 
-def delete(url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+def delete(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a DELETE; see ``Session.request``."""
     return _shared.request("DELETE", url, **options) if options else _shared._begin("DELETE", url)
 
 
-def stream(method: str, url: str, **options: Unpack[StreamOptions]) -> StreamedCall:
+def stream(method: str, url: Dependency[str], **options: Unpack[StreamOptions]) -> StreamedCall:
     """Begin a call whose content is read piece by piece, for ``with`` or ``async with``.
 
     ``with http.stream("GET", url) as response: print(list(response.iter_lines()))``

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
+
+from carboy._carboy import Promise
 
 if TYPE_CHECKING:
     from carboy.http.authentication import AuthTypes
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from carboy.http.request import ContentTypes, DataTypes, ParamsTypes
     from carboy.http.settings import Retries, TimeoutTypes
 
+T = TypeVar("T")
+
+#: A value, or the promise of one: then the call begins when it is fulfilled.
+Dependency: TypeAlias = T | Promise[T]
 #: ``verify=``: the platform's roots, nobody's, those of a PEM file, or those of a context.
 VerifyTypes = bool | str | Path | ssl.SSLContext
 #: ``cert=``: a PEM file with certificate and key, or one for each.
@@ -25,12 +31,12 @@ ProxyTypes = str | Mapping[str, str]
 class StreamOptions(TypedDict, total=False):
     """The options of a call whose content is read piece by piece; see ``Session.request``."""
 
-    params: ParamsTypes | None
-    headers: HeaderTypes | None
-    cookies: Mapping[str, str] | None
-    content: ContentTypes | None
-    data: DataTypes | None
-    files: FilesTypes | None
+    params: Dependency[ParamsTypes] | None
+    headers: Dependency[HeaderTypes] | Mapping[str, Dependency[str]] | None
+    cookies: Dependency[Mapping[str, str]] | Mapping[str, Dependency[str]] | None
+    content: Dependency[ContentTypes] | None
+    data: Dependency[DataTypes] | None
+    files: Dependency[FilesTypes] | None
     json: Any
     auth: AuthTypes | None
     timeout: TimeoutTypes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from carboy._carboy import CallTemplate, HttpClient
+from carboy._carboy import CallTemplate, HttpClient, Promise, holds_promises
 from carboy.cancellation import outgoing_deadline
 from carboy.http.authentication import (
     AuthTypes,
@@ -16,6 +17,7 @@ from carboy.http.authentication import (
     netrc_authentication,
 )
 from carboy.http.cookies import Cookies
+from carboy.http.dependencies import begin_after
 from carboy.http.headers import Headers, HeaderTypes
 from carboy.http.request import (
     ContentTypes,
@@ -33,9 +35,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-    from carboy._carboy import HttpAuthentication, Promise, ResponseData
+    from carboy._carboy import HttpAuthentication, ResponseData
     from carboy.http.multipart import FilesTypes
-    from carboy.http.options import CallOptions, CertTypes, ProxyTypes, StreamOptions, VerifyTypes
+    from carboy.http.options import (
+        CallOptions,
+        CertTypes,
+        Dependency,
+        ProxyTypes,
+        StreamOptions,
+        VerifyTypes,
+    )
 
 _OWN_FOLDER = str(Path(__file__).parent)
 
@@ -178,14 +187,14 @@ class Session:
     def request(
         self,
         method: str,
-        url: str,
+        url: Dependency[str],
         *,
-        params: ParamsTypes | None = None,
-        headers: HeaderTypes | None = None,
-        cookies: Mapping[str, str] | None = None,
-        content: ContentTypes | None = None,
-        data: DataTypes | None = None,
-        files: FilesTypes | None = None,
+        params: Dependency[ParamsTypes] | None = None,
+        headers: Dependency[HeaderTypes] | Mapping[str, Dependency[str]] | None = None,
+        cookies: Dependency[Mapping[str, str]] | Mapping[str, Dependency[str]] | None = None,
+        content: Dependency[ContentTypes] | None = None,
+        data: Dependency[DataTypes] | None = None,
+        files: Dependency[FilesTypes] | None = None,
         json: Any = None,
         auth: AuthTypes | None = None,
         timeout: TimeoutTypes | _Default = DEFAULT,
@@ -194,6 +203,9 @@ class Session:
         stream: bool = False,
     ) -> Promise[Response]:
         """Begin a call, and return the promise of its response.
+
+        A promise may stand for the URL, and for or within any of the arguments that say what is
+        sent. Then the call begins when they are fulfilled.
 
         Args:
             method: The method.
@@ -217,6 +229,50 @@ class Session:
             TypeError: If the arguments contradict each other.
             ValueError: If something can't be sent.
         """
+        arguments = {
+            "url": url,
+            "params": params,
+            "headers": headers,
+            "cookies": cookies,
+            "content": content,
+            "data": data,
+            "files": files,
+            "json": json,
+        }
+        begin = functools.partial(
+            self._request,
+            method,
+            auth=auth,
+            timeout=timeout,
+            allow_redirects=allow_redirects,
+            retries=retries,
+            place=_caller() if stream else None,
+            is_streamed=stream,
+        )
+        if holds_promises(arguments):
+            return begin_after(arguments, begin)
+        return begin(**arguments)
+
+    def _request(
+        self,
+        method: str,
+        *,
+        url: str,
+        params: ParamsTypes | None,
+        headers: HeaderTypes | None,
+        cookies: Mapping[str, str] | None,
+        content: ContentTypes | None,
+        data: DataTypes | None,
+        files: FilesTypes | None,
+        json: Any,
+        auth: AuthTypes | None,
+        timeout: TimeoutTypes | _Default,
+        allow_redirects: bool | None,
+        retries: Retries | int | None,
+        place: str | None,
+        is_streamed: bool,
+    ) -> Promise[Response]:
+        """Begin a call, among whose arguments there is no promise."""
         method = method.upper()
         url = with_params(self._absolute(url), self.params)
         url = with_params(url, params)
@@ -241,8 +297,8 @@ class Session:
             limits = timeout_of(timeout, self.timeout)
         again = self.retries if retries is None else _retries(retries)
         response_class: Callable[[Request, ResponseData], Response] = Response
-        if stream:
-            request.place = _caller()
+        if is_streamed:
+            request.place = place
             response_class = StreamedResponse
         elif request.call is not None:
             response_class = _noted_response
@@ -260,7 +316,7 @@ class Session:
             self.cookies.jar if self._keeps_cookies else None,
             self._way(),
             is_plain=False,
-            is_streamed=stream,
+            is_streamed=is_streamed,
             repeats_stale=again.stale_connections,
         )
         for hook in self.hooks.get("response", ()):
@@ -270,7 +326,7 @@ class Session:
     def _way(self) -> str | None:
         return None if self._uds is None else f"unix:{self._uds}"
 
-    def _begin(self, method: str, url: str) -> Promise[Response]:
+    def _begin(self, method: str, url: Dependency[str]) -> Promise[Response]:
         """Begin a call that has no options."""
         prepared = self._prepared
         if prepared is not None and not self.hooks:
@@ -282,7 +338,7 @@ class Session:
                 and (promise := template.begin(method, url)) is not None
             ):
                 return promise
-        made = self._make_template()
+        made = None if isinstance(url, Promise) else self._make_template()
         if made is not None and (promise := made.begin(method, url)) is not None:
             return promise
         return self.request(method, url)
@@ -334,41 +390,43 @@ class Session:
         )
         return netrc_authentication(url) if self.trust_env and not has_own else None
 
-    def get(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+    def get(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a GET; see ``request``."""
         if options:
             return self.request("GET", url, **options)
         return self._begin("GET", url)
 
-    def head(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+    def head(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a HEAD; see ``request``."""
         if options:
             return self.request("HEAD", url, **options)
         return self._begin("HEAD", url)
 
-    def options(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+    def options(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin an OPTIONS; see ``request``."""
         return self.request("OPTIONS", url, **options)
 
-    def post(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+    def post(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a POST; see ``request``."""
         return self.request("POST", url, **options)
 
-    def put(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+    def put(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a PUT; see ``request``."""
         return self.request("PUT", url, **options)
 
-    def patch(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+    def patch(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a PATCH; see ``request``."""
         return self.request("PATCH", url, **options)
 
-    def delete(self, url: str, **options: Unpack[CallOptions]) -> Promise[Response]:
+    def delete(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a DELETE; see ``request``."""
         if options:
             return self.request("DELETE", url, **options)
         return self._begin("DELETE", url)
 
-    def stream(self, method: str, url: str, **options: Unpack[StreamOptions]) -> StreamedCall:
+    def stream(
+        self, method: str, url: Dependency[str], **options: Unpack[StreamOptions]
+    ) -> StreamedCall:
         """Begin a call whose content is read piece by piece, for ``with`` or ``async with``."""
         return StreamedCall(self.request(method, url, stream=True, **options))
 
