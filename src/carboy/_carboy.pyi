@@ -376,6 +376,7 @@ class HttpClient:
         authorities: bytes | None = None,
         identity: tuple[bytes, bytes] | None = None,
         proxies: tuple[str | None, str | None, str] | None = None,
+        idle_connections: int | None = None,
     ) -> Self: ...
     def send(
         self,

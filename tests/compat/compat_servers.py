@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import socketserver
 import ssl
 import threading
@@ -30,9 +31,11 @@ class Received:
 class Upstream:
     """Answers each target by what `answers` has for it: bytes, or a function of the request and
     the connection's file. A function that returns something true ends the connection.
+
+    It listens on a port of this machine, or on the socket at `path`.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, path: str | None = None) -> None:
         self.answers: dict[str, Any] = {}
         self.received: list[Received] = []
         self.connections = 0
@@ -60,9 +63,16 @@ class Upstream:
                 with contextlib.suppress(OSError):
                     super().finish()
 
-        class Server(socketserver.ThreadingTCPServer):
+        class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             daemon_threads = True
             allow_reuse_address = True
+            address_family = socket.AF_INET if path is None else socket.AF_UNIX
+
+            def server_bind(self) -> None:
+                if path is None:
+                    super().server_bind()
+                else:
+                    self.socket.bind(path)
 
             def get_request(self) -> tuple[Any, Any]:
                 connection, address = super().get_request()
@@ -75,7 +85,7 @@ class Upstream:
                 """A client that goes is part of the tests."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
-        self.port: int = self.server.server_address[1]
+        self.port: int = 0 if path is not None else self.server.server_address[1]
         scheme = "http" if context is None else "https"
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))

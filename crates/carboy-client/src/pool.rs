@@ -102,13 +102,9 @@ impl Pool {
 
     pub(crate) fn statistics(&self) -> PoolStatistics {
         let state = self.state.borrow();
-        let idle_of = |host: &Host| {
-            let shared = host.shared.iter();
-            host.idle.len() + shared.filter(|one| one.streams.get() == 0).count()
-        };
         PoolStatistics {
             connections: state.open,
-            idle: state.hosts.values().map(idle_of).sum(),
+            idle: state.count_idle(),
             waiting: state
                 .waiters
                 .iter()
@@ -362,6 +358,19 @@ impl Pool {
         }
         // One of another target may wait for the total to sink: this one may be closed for it.
         self.serve_waiters();
+        self.close_surplus();
+    }
+
+    /// Closes idle connections of which there are more than may be kept.
+    fn close_surplus(&self) {
+        if self.limits.idle_connections == usize::MAX {
+            return;
+        }
+        let surplus = {
+            let mut state = self.state.borrow_mut();
+            state.take_surplus(self.limits.idle_connections)
+        };
+        drop(surplus);
     }
 
     /// Gives what is free to those who wait for it, the first ones first.
@@ -429,6 +438,14 @@ impl State {
         }
     }
 
+    fn count_idle(&self) -> usize {
+        let idle_of = |host: &Host| {
+            let shared = host.shared.iter();
+            host.idle.len() + shared.filter(|one| one.streams.get() == 0).count()
+        };
+        self.hosts.values().map(idle_of).sum()
+    }
+
     fn has_idle(&self) -> bool {
         let mut hosts = self.hosts.values();
         hosts.any(|host| !host.idle.is_empty())
@@ -442,6 +459,35 @@ impl State {
             .filter(|host| !host.idle.is_empty())
             .min_by_key(|host| host.idle[0].idle_since)?;
         Some(oldest.idle.remove(0))
+    }
+
+    /// Takes out idle connections until no more than `most` are left: those of HTTP/1.1 first,
+    /// which serve one request at a time.
+    fn take_surplus(&mut self, most: usize) -> (Vec<Http1Connection>, Vec<Rc<Http2Connection>>) {
+        let mut surplus = self.count_idle().saturating_sub(most);
+        let (mut taken, mut taken_shared) = (Vec::new(), Vec::new());
+        while surplus > 0 {
+            if let Some(connection) = self.take_oldest_idle() {
+                taken.push(connection);
+            } else if let Some(connection) = self.take_oldest_idle_shared() {
+                taken_shared.push(connection);
+            } else {
+                break;
+            }
+            surplus -= 1;
+        }
+        (taken, taken_shared)
+    }
+
+    fn take_oldest_idle_shared(&mut self) -> Option<Rc<Http2Connection>> {
+        let idle = self.hosts.values_mut().filter_map(|host| {
+            let is_idle = |shared: &Rc<Http2Connection>| shared.streams.get() == 0;
+            let position = host.shared.iter().position(is_idle);
+            position.map(|position| (host, position))
+        });
+        let (host, position) =
+            idle.min_by_key(|(host, position)| host.shared[*position].idle_since.get())?;
+        Some(host.shared.swap_remove(position))
     }
 
     /// Takes out the connections to a target that are unused and have ended.

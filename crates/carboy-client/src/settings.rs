@@ -41,6 +41,9 @@ pub struct PoolLimits {
     pub connections: usize,
     /// Connections to one host (scheme, name, port and proxy).
     pub connections_per_host: usize,
+    /// Connections that are kept while nobody uses them; beyond that, the one that is idle for the
+    /// longest time is closed.
+    pub idle_connections: usize,
     /// Requests at the same time on one HTTP/2 connection; RFC 9113 section 6.5.2 advises
     /// servers to allow at least 100.
     pub streams_per_connection: usize,
@@ -54,6 +57,7 @@ impl Default for PoolLimits {
         Self {
             connections: 500,
             connections_per_host: 100,
+            idle_connections: usize::MAX,
             streams_per_connection: 100,
             idle_timeout: Duration::from_secs(15),
         }

@@ -59,6 +59,33 @@ fn a_connection_is_kept_and_closed_when_idle() {
 }
 
 #[test]
+fn no_more_idle_connections_are_kept_than_allowed() {
+    run(async {
+        let (upstream, gate) = gated().await;
+        let client = Client::new(Arc::new(ClientSettings {
+            pool: PoolLimits {
+                idle_connections: 2,
+                ..PoolLimits::default()
+            },
+            ..ClientSettings::default()
+        }));
+        let call = || fetch(&client, get(upstream.url("/")));
+        let release = async {
+            wait_for(&client, |pool| pool.connections == 4).await;
+            gate.add_permits(4);
+        };
+        let (first, second, third, fourth, ()) =
+            tokio::join!(call(), call(), call(), call(), release);
+        assert!([first, second, third, fourth].iter().all(Result::is_ok));
+        wait_for(&client, |pool| pool.connections == 2 && pool.idle == 2).await;
+        // What is kept is used.
+        gate.add_permits(1);
+        fetch(&client, get(upstream.url("/"))).await.unwrap();
+        assert_eq!(upstream.connections(), 4);
+    });
+}
+
+#[test]
 fn requests_wait_in_order_and_none_overtakes() {
     run(async {
         let (upstream, gate) = gated().await;

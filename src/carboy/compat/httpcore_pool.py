@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from carboy._carboy import HttpClient, PlainResponse, Transport
 from carboy.compat import pristine
@@ -24,15 +24,17 @@ from carboy.compat.httpcore_message import (
     arguments,
     content_of,
 )
-from carboy.compat.httpcore_settings import proxy_of, trust_of_contexts
+from carboy.compat.httpcore_settings import patch_contexts, proxy_of, trust_of_pool
 from carboy.compat.patching import Patches, demand_original
-from carboy.compat.trust import Trust, certificate_error
+from carboy.compat.trust import certificate_error
 from carboy.compat.upload import AsyncPump, Pump, SourceError
 from carboy.http import exceptions
 from carboy.scope import DeadlineExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from carboy.compat.trust import Trust
 
 _ATTRIBUTE = "_carboy_link"
 
@@ -46,12 +48,14 @@ class _UseHttpcore(Exception):  # noqa: N818 - It is no error.
 class _Link:
     """The way from one pool of httpcore's to carboy's."""
 
-    __slots__ = ("is_refused", "proxy", "retries", "transport")
+    __slots__ = ("is_refused", "proxy", "retries", "speaks_tls", "transport")
 
     def __init__(self, transport: Transport, proxy: str, retries: int) -> None:
         self.transport = transport
         self.proxy = proxy
         self.retries = retries
+        #: Whether TLS is carboy's to do; unknown until the first request that needs it.
+        self.speaks_tls: bool | None = None
         #: Hosts whose TLS handshake has failed, so that httpcore is to try or to say why.
         self.is_refused: set[bytes] = set()
 
@@ -61,10 +65,12 @@ class Library:
 
     Args:
         name: The package.
+        client: The package that is built on it: httpx or httpx2.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, client: str) -> None:
         self.name = name
+        self._client = client
         self.package: Any = importlib.import_module(name)
         connections = f"{name}._sync.connection"
         async_connections = f"{name}._async.connection"
@@ -233,9 +239,11 @@ class Library:
         made._stream_consumed = False
         made.extensions = {
             "http_version": VERSIONS[response.version],
-            "reason_phrase": response.reason,
             "network_stream": NetworkStream(),
         }
+        if response.version != 20:
+            # HTTP/2 has none, and httpx says the usual one then.
+            made.extensions["reason_phrase"] = response.reason
         return made
 
     def _refuse(self, error: Exception, link: _Link, request: Any, unsent: Any) -> None:
@@ -260,7 +268,9 @@ class Library:
         if url.scheme == b"https":
             if link.is_refused and url.host in link.is_refused:
                 return None
-            if not self._trusts(pool):
+            if link.speaks_tls is None:
+                self._learn_tls(link, pool)
+            if not link.speaks_tls:
                 return None
         elif url.scheme != b"http":
             return None
@@ -269,9 +279,14 @@ class Library:
             return None
         return link  # type: ignore[no-any-return]
 
-    def _trusts(self, pool: Any) -> bool:
-        """Whether it is known what the pool's TLS context stands for."""
-        return pool._ssl_context is None or pool._ssl_context in trust_of_contexts
+    def _learn_tls(self, link: _Link, pool: Any) -> None:
+        """Find out whether carboy can do a pool's TLS."""
+        trust = trust_of_pool(pool, self.package)
+        transport = None if trust is None else self._transport(pool, trust)
+        if transport is not None:
+            # Who has begun to use the other one ends with that.
+            link.transport = transport
+        link.speaks_tls = transport is not None
 
     def _make_link(self, pool: Any) -> _Link | None:
         if type(pool._network_backend) not in self._backends:
@@ -279,13 +294,12 @@ class Library:
         if pool._socket_options is not None or pool._local_address is not None:
             return None
         proxy = proxy_of(pool)
-        if proxy is None:
+        transport = None if proxy is None else self._transport(pool)
+        if proxy is None or transport is None:
             return None
-        trust = None
-        if self._trusts(pool):
-            trust = self._default_trust()
-            if pool._ssl_context is not None:
-                trust = trust_of_contexts[pool._ssl_context]
+        return _Link(transport, proxy, pool._retries)
+
+    def _transport(self, pool: Any, trust: Trust | None = None) -> Transport | None:
         versions = "1.1"
         if pool._http2:
             versions = "negotiated" if pool._http1 else "2"
@@ -299,18 +313,12 @@ class Library:
                 content_bytes=0,
                 http_versions=versions,
                 proxies=(None, None, ""),
+                idle_connections=min(max(pool._max_keepalive_connections, 0), _UNLIMITED),
                 **({} if trust is None else trust.settings()),
             )
         except (OSError, ValueError):
             return None
-        return _Link(Transport(client), proxy, pool._retries)
-
-    def _default_trust(self) -> Trust | None:
-        try:
-            certifi = importlib.import_module("certifi")
-        except ImportError:
-            return None
-        return Trust(certifi.where())
+        return Transport(client)
 
     def close(self, pool: Any) -> None:
         """Close carboy's idle connections of a pool."""
@@ -320,7 +328,7 @@ class Library:
 
     # Installation.
 
-    def patch(self, patches: Patches, library: str) -> None:
+    def patch(self, patches: Patches) -> None:
         """Put carboy's pool below every pool of the library.
 
         Raises:
@@ -328,8 +336,8 @@ class Library:
         """
         package = self.package
         pool_class, async_pool_class = package.ConnectionPool, package.AsyncConnectionPool
-        demand_original(pool_class, "handle_request", library)
-        demand_original(async_pool_class, "handle_async_request", library)
+        demand_original(pool_class, "handle_request", self._client)
+        demand_original(async_pool_class, "handle_async_request", self._client)
 
         def make_handle(original: Any) -> Any:
             def handle_request(pool: Any, request: Any) -> Any:
@@ -365,54 +373,7 @@ class Library:
         patches.replace(async_pool_class, "handle_async_request", make_async_handle)
         patches.replace(pool_class, "close", make_close)
         patches.replace(async_pool_class, "aclose", make_async_close)
-
-
-class PoolView:
-    """A pool whose requests go through carboy, for one transport only.
-
-    Args:
-        library: Whose pool it is.
-        pool: The pool.
-    """
-
-    def __init__(self, library: Library, pool: Any) -> None:
-        self._library = library
-        self._pool = pool
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
-
-    def handle_request(self, request: Any) -> Any:
-        """Send a request."""
-        original = type(self._pool).handle_request
-        return self._library.handle_request(self._pool, request, original)
-
-    async def handle_async_request(self, request: Any) -> Any:
-        """Send a request."""
-        original = type(self._pool).handle_async_request
-        return await self._library.handle_async_request(self._pool, request, original)
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._library.close(self._pool)
-        self._pool.close()
-
-    async def aclose(self) -> None:
-        """Close idle connections."""
-        self._library.close(self._pool)
-        await self._pool.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        patch_contexts(patches, self._module(f"{self._client}._transports.default"))
 
 
 def _waits(retries: int) -> Iterator[float]:

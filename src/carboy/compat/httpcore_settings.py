@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import ssl
 import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from carboy.compat.tls_context import Identity, trust_of_context
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
     from carboy.compat.patching import Patches
     from carboy.compat.trust import Trust
 
-#: TLS contexts that a library has made by itself, and what they stand for.
-trust_of_contexts: weakref.WeakKeyDictionary[ssl.SSLContext, Trust] = weakref.WeakKeyDictionary()
+#: TLS contexts into which a library has put a client's certificate, and the paths of that.
+identity_of_contexts: weakref.WeakKeyDictionary[ssl.SSLContext, Identity] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def proxy_of(pool: Any) -> str | None:
@@ -58,24 +62,24 @@ def proxy_of(pool: Any) -> str | None:
     return f"{scheme}://{credentials}{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def patch_contexts(patches: Patches, transports: ModuleType, trust_of: Callable[..., Any]) -> None:
-    """Note what the TLS contexts stand for that a library makes by itself.
-
-    A context does not tell which certificate of a client it holds, so only those are known that
-    were seen when they were made.
+def patch_contexts(patches: Patches, transports: ModuleType) -> None:
+    """Note which certificates of clients a library puts into TLS contexts.
 
     Args:
         patches: Where to note the replacement.
         transports: The module that makes contexts by ``create_ssl_context``.
-        trust_of: Returns the ``Trust`` for the arguments of that, or ``None``.
     """
 
     def make(original: Any) -> Any:
-        def create_ssl_context(*arguments: Any, **options: Any) -> Any:
-            context = original(*arguments, **options)
-            trust = trust_of(*arguments, **options)
-            if trust is not None and isinstance(context, ssl.SSLContext):
-                trust_of_contexts[context] = trust
+        @functools.wraps(original)
+        def create_ssl_context(
+            verify: Any = True,  # noqa: FBT002 - the library's.
+            cert: Any = None,
+            *arguments: Any,
+            **options: Any,
+        ) -> Any:
+            context = original(verify, cert, *arguments, **options)
+            remember_identity(context, cert)
             return context
 
         return create_ssl_context
@@ -83,15 +87,34 @@ def patch_contexts(patches: Patches, transports: ModuleType, trust_of: Callable[
     patches.replace(transports, "create_ssl_context", make)
 
 
-def remember_context(pool: Any, trust_of: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Note what the TLS context of a transport's new pool stands for.
+def remember_identity(context: Any, certificate: Any) -> None:
+    """Note which certificate of a client was put into a context.
+
+    Args:
+        context: The TLS context.
+        certificate: As httpx takes it: the path of a PEM file, or a tuple of the chain's, of the
+            key's, and perhaps a password.
+    """
+    if not certificate or not isinstance(context, ssl.SSLContext):
+        return
+    parts = (certificate,) if isinstance(certificate, str) else tuple(certificate)
+    if len(parts) <= 2 or parts[2] is None:
+        chain, key = (*parts, None)[:2]
+        identity_of_contexts[context] = Identity(
+            os.fspath(chain), None if key is None else os.fspath(key)
+        )
+
+
+def trust_of_pool(pool: Any, package: Any) -> Trust | None:
+    """Return whom a pool's TLS context trusts, or ``None`` if it is to do the handshakes itself.
 
     Args:
         pool: The pool.
-        trust_of: As for ``patch_contexts``.
-        options: The transport's arguments.
+        package: httpcore or httpcore2.
     """
-    names = ("verify", "cert", "trust_env")
-    trust = trust_of(**{name: options[name] for name in names if name in options})
-    if trust is not None:
-        trust_of_contexts[pool._ssl_context] = trust
+    context = pool._ssl_context
+    if context is None:
+        # The pool would make one like this for each connection.
+        make = getattr(package, "default_ssl_context", None)
+        return None if make is None else trust_of_context(make())
+    return trust_of_context(context, identity_of_contexts.get(context))

@@ -12,14 +12,16 @@ class Trust(NamedTuple):
     """Whom to trust and as whom to appear.
 
     Attributes:
-        authorities: The path of a PEM file; ``None`` to trust everybody.
+        authorities: The path of a PEM file, or the PEM text; ``None`` to trust everybody.
         certificate: The path of the client's certificate chain in PEM, perhaps with the key.
         key: The path of its key.
+        checks_names: Whether a certificate has to be that of the host.
     """
 
-    authorities: str | None
+    authorities: str | bytes | None
     certificate: str | None = None
     key: str | None = None
+    checks_names: bool = True
 
     def settings(self) -> dict[str, Any]:
         """Return arguments for ``HttpClient``.
@@ -30,7 +32,11 @@ class Trust(NamedTuple):
         if self.authorities is None:
             settings: dict[str, Any] = {"trust": "everybody"}
         else:
-            settings = {"trust": "authorities", "authorities": _content(self.authorities)}
+            given = self.authorities
+            settings = {
+                "trust": "authorities" if self.checks_names else "any-name",
+                "authorities": given if isinstance(given, bytes) else _content(given),
+            }
         if self.certificate is not None:
             key = self.certificate if self.key is None else self.key
             settings["identity"] = (_content(self.certificate), _content(key))

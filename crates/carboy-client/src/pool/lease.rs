@@ -106,6 +106,7 @@ impl Drop for Http2Lease {
             connection::spawn(reap(state, self.pool.limits.idle_timeout));
         }
         self.pool.serve_waiters();
+        self.pool.close_surplus();
     }
 }
 

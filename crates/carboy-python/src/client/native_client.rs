@@ -36,7 +36,7 @@ impl HttpClient {
     #[new]
     #[pyo3(signature = (
         *, connections, connections_per_host, idle_timeout, content_bytes, http_versions,
-        trust = None, authorities = None, identity = None, proxies = None,
+        trust = None, authorities = None, identity = None, proxies = None, idle_connections = None,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -52,6 +52,7 @@ impl HttpClient {
         authorities: Option<Vec<u8>>,
         identity: Option<(Vec<u8>, Vec<u8>)>,
         proxies: Option<(Option<String>, Option<String>, String)>,
+        idle_connections: Option<usize>,
     ) -> PyResult<Self> {
         let authorities = |name: &str| match &authorities {
             Some(pem) => Trust::from_pem(pem).map_err(|error| invalid(&error)),
@@ -96,6 +97,7 @@ impl HttpClient {
                     connections: connections.max(1),
                     connections_per_host: connections_per_host.max(1),
                     idle_timeout: duration(idle_timeout)?,
+                    idle_connections: idle_connections.unwrap_or(usize::MAX),
                     ..PoolLimits::default()
                 },
                 response: ResponseLimits {
