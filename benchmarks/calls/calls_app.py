@@ -63,6 +63,18 @@ def three_sync() -> Any:
     return {"names": Promise.all([fetch(name) for name in "abc"]).result()}
 
 
+@app.get("/none")
+async def none() -> Any:
+    """Answer as they do, without calls."""
+    return {"names": ["a", "b", "c"]}
+
+
+@app.get("/none-sync")
+def none_sync() -> Any:
+    """Do so in a `def` view."""
+    return {"names": ["a", "b", "c"]}
+
+
 @app.get("/hello")
 def hello() -> str:
     """Make no call."""

@@ -2,7 +2,8 @@
 
 A and B together, C after A, D after B and C, 20 ms each: 60 ms at best. At 500 requests a second,
 which are due at fixed times whatever the server does, on one core; then with 1,000 requests in
-flight all the time. Further, a view that makes three calls at once, under full load.
+flight all the time. Further, a view that makes three calls at once, under full load, and one that
+answers the same without calls: the difference is what the calls cost.
 
 The first line says how long the service takes by itself, for as many calls a second as the views
 make.
@@ -77,9 +78,9 @@ def main() -> None:
                 f"  {found['resident_mib']:7.1f}",
                 flush=True,
             )
-        print("\nthree calls at once, 64 connections, closed loop")
+        print("\nthree calls at once, or none; 64 connections, closed loop")
         print("view         requests/s  CPU us")
-        for view in ("/three", "/three-sync"):
+        for view in ("/three", "/none", "/three-sync", "/none-sync"):
             with bench.serve({"DELAY_MS": "10"}) as server:
                 found = bench.load(
                     server, view, length=THREE_LENGTH, connections=64, seconds=options.seconds
