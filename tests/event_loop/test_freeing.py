@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import weakref
 from pathlib import Path
 
@@ -30,6 +31,30 @@ def test_a_loop_that_was_closed_is_freed_with_its_descriptors() -> None:
 
     assert open_descriptors() <= before
     assert [reference() for reference in loops] == [None] * 20
+
+
+def test_close_closes_the_descriptors_of_a_loop_that_is_kept() -> None:
+    carboy.run(asyncio.sleep(0))
+    gc.collect()
+    before = open_descriptors()
+    loop = carboy.new_event_loop()
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        loop.add_reader(reading, print)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert open_descriptors() > before + 2
+        loop.close()
+        assert open_descriptors() == before + 2
+        # What comes too late is refused, as on asyncio's own loop.
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            loop.call_soon_threadsafe(print)
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            loop.add_reader(reading, print)
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            loop.run_forever()
+        assert not loop.remove_reader(reading)
+        loop.stop()
+        loop.close()
 
 
 @pytest.mark.filterwarnings("ignore:unclosed event loop")

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, RuntimeMetrics};
@@ -84,9 +85,14 @@ pub struct Driver<H: Host> {
 
 impl<H: Host> Driver<H> {
     /// Makes a driver. Needs a tokio runtime to be entered.
-    pub fn new(event_loop: Arc<EventLoop<H::Callback, H::Guard>>, host: H) -> Self {
-        Self {
-            poller: event_loop.poller_descriptor(host.key()),
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the loop was closed.
+    pub fn new(event_loop: Arc<EventLoop<H::Callback, H::Guard>>, host: H) -> io::Result<Self> {
+        let poller = event_loop.poller_descriptor(host.key());
+        Ok(Self {
+            poller: poller.ok_or(Errno::BADF)?,
             event_loop,
             host,
             events: Events::default(),
@@ -97,7 +103,7 @@ impl<H: Host> Driver<H> {
             armed_seconds: None,
             batch: VecDeque::new(),
             clock_resolution_seconds: clock_resolution_seconds(),
-        }
+        })
     }
 
     /// Whether the runtime has no task but the loop.
@@ -333,7 +339,7 @@ mod tests {
                 event_loop: Arc::clone(event_loop),
                 ran: Rc::clone(&ran),
             };
-            Driver::new(Arc::clone(event_loop), host).await;
+            Driver::new(Arc::clone(event_loop), host).unwrap().await;
         });
         ran.take()
     }
@@ -350,6 +356,39 @@ mod tests {
             1,
             "what was added meanwhile is kept"
         );
+    }
+
+    #[test]
+    fn a_loop_that_was_closed_has_no_descriptor_and_no_driver() {
+        let event_loop = Arc::new(EventLoop::new().unwrap());
+        let (near, _far) = UnixStream::pair().unwrap();
+        event_loop
+            .watch((), near.as_fd(), Interest::Write, Number(1))
+            .unwrap();
+        event_loop.call_soon((), Number(2));
+        let held: Vec<_> = event_loop.close(()).iter().map(|number| number.0).collect();
+        assert_eq!(held, [2, 1]);
+        let error = event_loop
+            .watch((), near.as_fd(), Interest::Write, Number(1))
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()));
+        assert!(
+            event_loop
+                .unwatch((), near.as_fd(), Interest::Write)
+                .is_none()
+        );
+        event_loop.wake(());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let host = Recorder {
+            event_loop: Arc::clone(&event_loop),
+            ran: Rc::default(),
+        };
+        assert!(Driver::new(event_loop, host).is_err());
     }
 
     #[test]

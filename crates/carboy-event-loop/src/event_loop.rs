@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use rustix::event::epoll::Event;
@@ -16,13 +16,22 @@ use crate::{Callback, Guard, Interest, Poller, TimerHeap};
 
 /// Ends a wait of the driver from another thread.
 struct Wakeup {
-    eventfd: OwnedFd,
+    /// None once the loop was closed: a thread that comes too late finds nothing to write to.
+    eventfd: Mutex<Option<OwnedFd>>,
+}
+
+impl Wakeup {
+    fn eventfd(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.eventfd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Wake for Wakeup {
     fn wake(self: Arc<Self>) {
-        // A counter that is full has woken the driver already.
-        rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes()).ok();
+        if let Some(eventfd) = &*self.eventfd() {
+            // A counter that is full has woken the driver already.
+            rustix::io::write(eventfd, &1_u64.to_ne_bytes()).ok();
+        }
     }
 }
 
@@ -47,7 +56,9 @@ impl<C: Callback> Queues<C> {
 pub struct EventLoop<C, G = Mutex<Queues<C>>> {
     queues: G,
     /// Wakes a driver that waits for the descriptors directly.
-    wakeup: Waker,
+    waker: Waker,
+    /// What that waker writes to.
+    wakeup: Arc<Wakeup>,
     callback: PhantomData<fn(C) -> C>,
 }
 
@@ -61,8 +72,12 @@ impl<C: Callback, G: Guard<Queues<C>>> EventLoop<C, G> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let mut poller = Poller::new()?;
         poller.watch_wakeup(eventfd.as_fd())?;
+        let wakeup = Arc::new(Wakeup {
+            eventfd: Mutex::new(Some(eventfd)),
+        });
         Ok(Self {
-            wakeup: Waker::from(Arc::new(Wakeup { eventfd })),
+            waker: Waker::from(Arc::clone(&wakeup)),
+            wakeup,
             queues: G::new(Queues {
                 ready: ReadyQueue::default(),
                 timers: TimerHeap::default(),
@@ -172,9 +187,20 @@ impl<C: Callback, G: Guard<Queues<C>>> EventLoop<C, G> {
         })
     }
 
+    /// Empties all queues, closes the loop's descriptors and returns what the queues held.
+    /// From now on no descriptor can be watched, and no driver can turn the loop.
+    #[must_use = "dropping a callback may run the owner's code"]
+    pub fn close(&self, key: G::Key<'_>) -> Vec<C> {
+        let callbacks = self.take_all(key);
+        self.queues.with(key, |queues| queues.poller.close());
+        drop(self.wakeup.eventfd().take());
+        callbacks
+    }
+
     // What follows is the driver's side.
 
-    pub(crate) fn poller_descriptor(&self, key: G::Key<'_>) -> Arc<OwnedFd> {
+    /// The descriptor of the poller, unless the loop was closed.
+    pub(crate) fn poller_descriptor(&self, key: G::Key<'_>) -> Option<Arc<OwnedFd>> {
         self.queues.with(key, |queues| queues.poller.descriptor())
     }
 
@@ -196,7 +222,7 @@ impl<C: Callback, G: Guard<Queues<C>>> EventLoop<C, G> {
 
     /// As [`Self::end_driving`], for a driver that will wait for the descriptors itself.
     pub(crate) fn begin_wait(&self, key: G::Key<'_>) -> Result<Option<f64>, ()> {
-        self.end_driving(key, &self.wakeup)
+        self.end_driving(key, &self.waker)
     }
 
     /// Forgets the waker of a driver that has stopped.

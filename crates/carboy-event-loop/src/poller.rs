@@ -104,7 +104,8 @@ impl<C> Registration<C> {
 
 /// The descriptors that the loop watches, at most one callback each for reading and writing.
 pub struct Poller<C> {
-    epoll: Arc<OwnedFd>,
+    /// None once it was closed.
+    epoll: Option<Arc<OwnedFd>>,
     /// By the descriptor's number: the kernel gives out the lowest that is free.
     registrations: Vec<Registration<C>>,
 }
@@ -122,21 +123,33 @@ impl<C: Callback> Poller<C> {
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         Ok(Self {
-            epoll: Arc::new(epoll),
+            epoll: Some(Arc::new(epoll)),
             registrations: Vec::new(),
         })
     }
 
-    /// The descriptor that is readable whenever a watched one is ready.
-    pub fn descriptor(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.epoll)
+    /// The descriptor that is readable whenever a watched one is ready; none once the poller
+    /// was closed.
+    pub fn descriptor(&self) -> Option<Arc<OwnedFd>> {
+        self.epoll.clone()
+    }
+
+    fn epoll(&self) -> io::Result<&OwnedFd> {
+        let epoll = self.epoll.as_deref();
+        epoll.ok_or_else(|| io::Error::from(Errno::BADF))
+    }
+
+    /// Closes the poller's own descriptor: nothing can be watched any more.
+    pub fn close(&mut self) {
+        self.epoll = None;
     }
 
     /// Watches a descriptor, and returns the callback that this one replaces.
     ///
     /// # Errors
     ///
-    /// The error of `epoll_ctl`: `EPERM` for a regular file, `EBADF` for a closed one.
+    /// The error of `epoll_ctl`: `EPERM` for a regular file, `EBADF` for a closed one or once
+    /// the poller was closed.
     pub fn watch(
         &mut self,
         descriptor: BorrowedFd<'_>,
@@ -151,7 +164,12 @@ impl<C: Callback> Poller<C> {
         let registration = &mut self.registrations[index];
         let known = !registration.flags().is_empty();
         let previous = registration.slot(interest).replace(callback);
-        if let Err(error) = apply(&self.epoll, descriptor, registration.flags(), known) {
+        let flags = registration.flags();
+        let applied = self
+            .epoll()
+            .and_then(|epoll| apply(epoll, descriptor, flags, known));
+        if let Err(error) = applied {
+            let registration = &mut self.registrations[index];
             // The caller learns of it, and nothing half-registered stays behind.
             let callback = std::mem::replace(registration.slot(interest), previous);
             return Err(Refused { error, callback });
@@ -167,11 +185,13 @@ impl<C: Callback> Poller<C> {
         let registration = self.registrations.get_mut(index(descriptor.as_raw_fd()))?;
         let removed = registration.slot(interest).take()?;
         let flags = registration.flags();
-        if flags.is_empty() {
+        if let Ok(epoll) = self.epoll() {
             // An error here says that the kernel no longer knows the descriptor.
-            epoll::delete(&*self.epoll, descriptor).ok();
-        } else {
-            apply(&self.epoll, descriptor, flags, true).ok();
+            if flags.is_empty() {
+                epoll::delete(epoll, descriptor).ok();
+            } else {
+                apply(epoll, descriptor, flags, true).ok();
+            }
         }
         Some(removed)
     }
@@ -194,15 +214,17 @@ impl<C: Callback> Poller<C> {
     pub fn watch_wakeup(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
         // Edge-triggered, so that nobody needs to read it: each write is an event.
         let flags = EventFlags::IN | EventFlags::ET;
-        epoll::add(&*self.epoll, eventfd, EventData::new_u64(WAKEUP), flags)?;
+        epoll::add(self.epoll()?, eventfd, EventData::new_u64(WAKEUP), flags)?;
         Ok(())
     }
 
     /// Passes on the callback of each descriptor that is ready now, without waiting, and
     /// returns how many callbacks that were.
     pub fn poll_ready(&mut self, events: &mut Events, ready: impl FnMut(C)) -> usize {
-        let epoll = Arc::clone(&self.epoll);
-        self.pass_on(events.wait(&epoll, Some(Duration::ZERO)), ready)
+        match self.epoll() {
+            Ok(epoll) => self.pass_on(events.wait(epoll, Some(Duration::ZERO)), ready),
+            Err(_) => 0,
+        }
     }
 
     /// Passes on the callback of each descriptor that these events are of, and returns how

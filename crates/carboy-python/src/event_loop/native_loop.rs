@@ -316,10 +316,10 @@ impl NativeEventLoop {
         self.debug.store(enabled, Ordering::Relaxed);
     }
 
-    /// Empties the queues and refuses what comes later.
+    /// Empties the queues, closes the loop's own descriptors, and refuses what comes later.
     fn _close_native(&self, py: Python<'_>) {
         self.closed.store(true, Ordering::Release);
-        let callbacks = self.queues.take_all(py);
+        let callbacks = self.queues.close(py);
         drop(callbacks);
         self.watched_objects.clear();
     }
@@ -333,12 +333,18 @@ impl NativeEventLoop {
         let runtime = runtime::new_local_runtime()?;
         let failure = Rc::new(RefCell::new(None));
         let host = PythonHost::new(slf.clone().unbind(), Rc::clone(&failure));
-        let queues = Arc::clone(&this.queues);
         let _running = RunningGuard::new(slf);
         let _turning = TurningGuard::new(slf);
         let ran = {
             let _driving = thread_state::DrivingGuard::new(py, Arc::clone(&this.pulse));
-            runtime::run(&runtime, async move { Driver::new(queues, host).await })
+            let driver = {
+                let _entered = runtime.enter();
+                Driver::new(Arc::clone(&this.queues), host)
+            };
+            match driver {
+                Ok(driver) => runtime::run(&runtime, driver),
+                Err(error) => Err(error.into()),
+            }
         };
         client::forget_connections();
         // Tasks of the server and the client that are left end with their runtime. A name that
