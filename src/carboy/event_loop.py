@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.unix_events
+import functools
 import socket
 import ssl
 import weakref
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from carboy import name_resolution, signal_handling
 from carboy._carboy import NativeEventLoop, TlsProtocol
 from carboy.child_process import SubprocessTransport, has_child_watcher_of_its_own
+from carboy.event_loop_server import with_clients
 from carboy.watchdog import (
     DEBUG_THRESHOLD_SECONDS,
     BlockingStatistics,
@@ -74,7 +76,7 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
     def set_debug(self, enabled: bool) -> None:  # noqa: FBT001 - asyncio's signature.
         """Turn the debug mode on or off."""
         super().set_debug(enabled)
-        self._set_native_debug(enabled)
+        self._set_native_debug(bool(enabled))
         self._adjust_watch()
 
     @property
@@ -303,6 +305,20 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
             raise
         return tls._app_transport
 
+    if not TYPE_CHECKING:  # Their types are the base class's.
+
+        @functools.wraps(SelectorEventLoop.create_server)
+        async def create_server(self, *args, start_serving=True, **keywords):
+            """Make a server, whose clients can be closed."""
+            made = await super().create_server(*args, start_serving=False, **keywords)
+            return await _started(made, start_serving=start_serving)
+
+        @functools.wraps(SelectorEventLoop.create_unix_server)
+        async def create_unix_server(self, *args, start_serving=True, **keywords):
+            """Make a server, whose clients can be closed."""
+            made = await super().create_unix_server(*args, start_serving=False, **keywords)
+            return await _started(made, start_serving=start_serving)
+
     def _restart_serving(self, protocol_factory: Any, sock: socket.socket, *rest: Any) -> None:
         # The server may have been closed while its listener waited for descriptors.
         if sock.fileno() != -1:
@@ -333,6 +349,13 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
         with signal_handling.SignalWakeup(self._csock.fileno()), RunWatch(self):
             self._run_native()
         self._stopping = True
+
+
+async def _started(made: asyncio.Server, *, start_serving: bool) -> asyncio.Server:
+    server = with_clients(made)
+    if start_serving:
+        await server.start_serving()
+    return server
 
 
 def new_event_loop() -> EventLoop:

@@ -549,9 +549,22 @@ def test_sockets_of_ones_own_and_of_families_that_only_python_knows() -> None:
         assert native(transport)
         far.send(b"x")
         await protocol.wait_for(lambda: protocol.received)
+        # asyncio's own loop can't answer: it knows a peer only by its name.
+        transport.sendto(b"answer")
+        assert far.recv(100) == b"answer"
         await close(protocol)
         far.close()
         assert near.fileno() == -1
+
+        lonely = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        protocol = Recorder()
+        transport = await endpoint(protocol, sock=lonely)
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: reported.append(told))
+        transport.sendto(b"x")
+        await protocol.wait_for(protocol.is_lost)
+        (details,) = reported
+        assert "not 'NoneType'" in str(details["exception"])
 
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)
         protocol = Recorder()

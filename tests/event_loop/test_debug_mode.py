@@ -332,3 +332,12 @@ def test_run_turns_it_on_for_one_program() -> None:
 
     assert carboy.run(is_debug(), debug=True)
     assert not carboy.run(is_debug(), debug=False)
+
+
+def test_the_mode_is_set_by_what_is_true_or_false() -> None:
+    loop = carboy.new_event_loop()
+    value: Any
+    for value in (1, 0, "yes", None):
+        loop.set_debug(value)
+        assert loop.get_debug() is bool(value)
+    loop.close()

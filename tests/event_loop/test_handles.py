@@ -7,6 +7,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -257,3 +258,16 @@ def test_a_timer_has_what_others_read_of_asyncios_own() -> None:
         assert not timer._scheduled
 
     carboy.run(main())
+
+
+@pytest.mark.parametrize("when", [7, Fraction(15, 2), True])
+def test_a_timer_keeps_the_time_that_it_was_given(loop: carboy.EventLoop, when: Any) -> None:
+    timer = loop.call_at(when, print)
+    own: Any = timer
+    assert timer.when() is when
+    assert own._when is when
+    assert f"when={when!r} " in repr(timer)
+    timer.cancel()
+    later = loop.call_later(1, print)
+    assert type(later.when()) is float
+    later.cancel()

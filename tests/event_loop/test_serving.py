@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import inspect
+import itertools
 import os
 import resource
 import socket
@@ -125,7 +127,7 @@ def test_serving_starts_and_stops_when_it_is_told_to() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         connections: set[Greeter] = set()
-        server = await loop.create_server(
+        server: Any = await loop.create_server(
             lambda: Greeter(connections), "127.0.0.1", 0, start_serving=False
         )
         assert not server.is_serving()
@@ -251,22 +253,67 @@ def test_a_server_without_descriptors_reports_it_and_tries_again() -> None:
     run(main)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="new in CPython 3.13")
-def test_the_clients_of_a_server_can_be_closed() -> None:
+def test_the_clients_of_a_server_can_be_closed_on_every_python(tmp_path: Path) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        for method in ("close_clients", "abort_clients"):
+        for method, path in itertools.product(
+            ("close_clients", "abort_clients"), (None, str(tmp_path / "socket"))
+        ):
             connections: set[Greeter] = set()
-            server = await loop.create_server(
-                lambda connections=connections: Greeter(connections), "127.0.0.1", 0
-            )
-            clients = [await greeting(server.sockets[0].getsockname()) for _ in range(3)]
+
+            def greeter(connections: set[Greeter] = connections) -> Greeter:
+                return Greeter(connections)
+
+            server: Any
+            if path is None:
+                server = await loop.create_server(greeter, "127.0.0.1", 0)
+                address, family = server.sockets[0].getsockname(), socket.AF_INET
+            else:
+                server = await loop.create_unix_server(greeter, path)
+                address, family = path, socket.AF_UNIX
+            assert isinstance(server, asyncio.base_events.Server)
+            assert repr(server).startswith("<Server sockets=(<asyncio.TransportSocket fd=")
+            clients = [await greeting(address, family) for _ in range(3)]
+            # One that has gone by itself is no client any more.
+            gone = await greeting(address, family)
+            gone.close()
             server.close()
             getattr(server, method)()
-            await server.wait_closed()
+            await ended(server, connections)
             assert not connections
             for client in clients:
                 assert await loop.sock_recv(client, 1) == b""
                 client.close()
+            if path is not None:
+                Path(path).unlink(missing_ok=True)
 
     run(main)
+
+
+def test_a_server_serves_only_when_it_is_told_to() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        connections: set[Greeter] = set()
+        server: Any = await loop.create_server(
+            lambda: Greeter(connections), "127.0.0.1", 0, start_serving=False
+        )
+        address = server.sockets[0].getsockname()
+        assert not server.is_serving()
+        with pytest.raises(ConnectionRefusedError):
+            await greeting(address)
+        # It has no clients.
+        server.close_clients()
+        await server.start_serving()
+        client = await greeting(address)
+        client.close()
+        server.close()
+        await ended(server, connections)
+
+    run(main)
+
+
+def test_create_server_says_what_arguments_it_takes() -> None:
+    for name in ("create_server", "create_unix_server"):
+        own, asyncios = getattr(carboy.EventLoop, name), getattr(asyncio.SelectorEventLoop, name)
+        assert inspect.signature(own) == inspect.signature(asyncios)
+        assert inspect.iscoroutinefunction(own)

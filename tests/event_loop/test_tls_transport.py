@@ -183,6 +183,8 @@ def test_a_connection_says_what_it_is(run: Callable[[Any], Any]) -> None:
                 assert "ssl" in one.transport.__class__.__name__.lower()
                 assert isinstance(info("ssl_object"), ssl.SSLObject)
                 assert isinstance(info("sslcontext"), ssl.SSLContext)
+                # aiohttp looks for it there.
+                assert one.transport._ssl_protocol._sslcontext is info("sslcontext")
                 assert info("cipher") == info("ssl_object").cipher()
                 assert info("compression") is None
                 assert info("socket").family == socket.AF_INET
@@ -498,6 +500,6 @@ def test_a_connection_that_nobody_closed_is_warned_of() -> None:
     loop = carboy.new_event_loop()
     # The two refer to each other.
     TlsProtocol(loop, asyncio.Protocol(), client_context(), None, False, "localhost")
-    with pytest.warns(ResourceWarning, match="unclosed transport <TlsTransport>"):
+    with pytest.warns(ResourceWarning, match="unclosed transport <TlsTransport unwrapped>"):
         gc.collect()
     loop.close()

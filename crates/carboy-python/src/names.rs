@@ -80,8 +80,8 @@ imported! {
     set_result_unless_cancelled = "asyncio.futures" . "_set_result_unless_cancelled";
     transport_socket = "asyncio.trsock" . "TransportSocket";
     sendfile_mode = "asyncio.constants" . "_SendfileMode";
-    asyncio_server = "asyncio.base_events" . "Server";
     os_strerror = "os" . "strerror";
+    warn = "warnings" . "warn";
     memory_bio = "ssl" . "MemoryBIO";
     ssl_object = "ssl" . "SSLObject";
     ssl_error = "ssl" . "SSLError";
@@ -211,14 +211,6 @@ pub(crate) fn hides_arguments(py: Python<'_>) -> PyResult<bool> {
             let defaults = format_callback_source(py)?.getattr("__kwdefaults__")?;
             Ok(!defaults.is_none())
         })
-        .copied()
-}
-
-/// Whether `asyncio.Server` wants to know which transports it has (CPython 3.13).
-pub(crate) fn server_counts_transports(py: Python<'_>) -> PyResult<bool> {
-    static ANSWER: PyOnceLock<bool> = PyOnceLock::new();
-    ANSWER
-        .get_or_try_init(py, || asyncio_server(py)?.hasattr("close_clients"))
         .copied()
 }
 

@@ -157,8 +157,8 @@ impl HandleState {
         format.call1(parts)
     }
 
-    /// As `asyncio.Handle.__repr__`; `when_seconds` is what a timer has besides.
-    fn repr(&self, py: Python<'_>, name: &str, when_seconds: Option<f64>) -> PyResult<String> {
+    /// As `asyncio.Handle.__repr__`; `when` is what a timer has besides.
+    fn repr(&self, py: Python<'_>, name: &str, when: Option<Bound<'_, PyAny>>) -> PyResult<String> {
         let origin = self.origin.as_deref();
         if let Some(description) = origin.and_then(|origin| origin.cancelled.get()) {
             return Ok(description.clone());
@@ -167,8 +167,8 @@ impl HandleState {
         if self.is_cancelled() {
             parts.push("cancelled".to_owned());
         }
-        if let Some(when_seconds) = when_seconds {
-            parts.push(format!("when={}", PyFloat::new(py, when_seconds).repr()?));
+        if let Some(when) = when {
+            parts.push(format!("when={}", when.repr()?));
         }
         if let Some(call) = self.call(py) {
             parts.push(self.source(py, &call)?.to_string());
@@ -292,16 +292,31 @@ impl Recycled for Handle {
 pub(crate) struct TimerHandle {
     pub(crate) state: HandleState,
     pub(crate) when_seconds: f64,
+    /// What `call_at` was given, if that is no `float`.
+    pub(crate) given: Option<Py<PyAny>>,
     /// Set when the timer was taken from the heap: cancelling it then frees no place there.
     pub(crate) fired: AtomicBool,
+}
+
+impl TimerHandle {
+    /// The time, as the object that it was given as.
+    fn time<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match &self.given {
+            Some(given) => given.bind(py).clone(),
+            None => PyFloat::new(py, self.when_seconds).into_any(),
+        }
+    }
+
+    fn describe(&self, py: Python<'_>) -> PyResult<String> {
+        self.state.repr(py, "TimerHandle", Some(self.time(py)))
+    }
 }
 
 #[pymethods]
 impl TimerHandle {
     /// Cancels the callback. It is not called if it was not called yet.
     fn cancel(&self, py: Python<'_>) {
-        let describe = || self.state.repr(py, "TimerHandle", Some(self.when_seconds));
-        if self.state.cancel(py, describe) && !self.fired.load(Ordering::Acquire) {
+        if self.state.cancel(py, || self.describe(py)) && !self.fired.load(Ordering::Acquire) {
             let event_loop = self.state.event_loop.get();
             event_loop.queues().count_cancelled_timer(py);
         }
@@ -318,14 +333,14 @@ impl TimerHandle {
     }
 
     /// The time of the callback, in seconds of `loop.time()`.
-    fn when(&self) -> f64 {
-        self.when_seconds
+    fn when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.time(py)
     }
 
     /// As asyncio's own attribute: `PythonMonkey` reads it, and crashes without.
     #[getter]
-    fn _when(&self) -> f64 {
-        self.when_seconds
+    fn _when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.time(py)
     }
 
     /// Whether the loop has yet to come to it, cancelled or not; as `_when`.
@@ -365,10 +380,11 @@ impl TimerHandle {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        self.state.repr(py, "TimerHandle", Some(self.when_seconds))
+        self.describe(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.given)?;
         self.state.traverse(&visit)
     }
 
@@ -384,6 +400,9 @@ impl Recycled for TimerHandle {
     }
 
     fn release(self, py: Python<'_>) {
+        if let Some(given) = self.given {
+            given.drop_ref(py);
+        }
         self.state.release(py);
     }
 }

@@ -1,5 +1,6 @@
 //! asyncio's event loop on `carboy-event-loop`: the native half of `carboy.EventLoop`.
 
+mod buffered_protocol;
 mod call;
 mod child;
 mod datagram;

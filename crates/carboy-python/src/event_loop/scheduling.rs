@@ -5,22 +5,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use carboy_event_loop::monotonic_seconds;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyContext, PyString, PyTuple};
+use pyo3::types::{PyContext, PyFloat, PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
 use super::call::Call;
 use super::factories::CreateTask;
 use super::handle::HandleState;
-use super::{Handle, NativeEventLoop, QueuedHandle, TimerHandle};
+use super::pipe::{ReadPipeTransport, WritePipeTransport};
+use super::{
+    DatagramTransport, Handle, NativeEventLoop, QueuedHandle, StreamTransport, TimerHandle,
+    TlsTransport,
+};
 use crate::ffi::context;
 use crate::ffi::fast_method::{self, Arguments, FastMethod};
 use crate::ffi::free_list::{self, new_object, new_untracked_object};
+use crate::ffi::full_object;
 use crate::names;
 
 /// Completes the classes of the loop and its handles, when the module is made.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     free_list::install::<Handle>(py);
     free_list::install::<TimerHandle>(py);
+    full_object::install::<StreamTransport>(py);
+    full_object::install::<DatagramTransport>(py);
+    full_object::install::<ReadPipeTransport>(py);
+    full_object::install::<WritePipeTransport>(py);
+    full_object::install::<TlsTransport>(py);
     fast_method::add::<CallSoon>(py)?;
     fast_method::add::<CallSoonThreadsafe>(py)?;
     fast_method::add::<CallLater>(py)?;
@@ -101,7 +111,7 @@ impl FastMethod for CallLater {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
         let when_seconds = monotonic_seconds() + delay.extract::<f64>()?;
-        queue_at(receiver, when_seconds, callback, arguments, context)
+        queue_at(receiver, when_seconds, None, callback, arguments, context)
     }
 }
 
@@ -125,7 +135,9 @@ impl FastMethod for CallAt {
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
-        queue_at(receiver, when.extract()?, callback, arguments, context)
+        let when_seconds = when.extract()?;
+        let given = (!when.is_exact_instance_of::<PyFloat>()).then(|| when.to_owned().unbind());
+        queue_at(receiver, when_seconds, given, callback, arguments, context)
     }
 }
 
@@ -281,6 +293,7 @@ fn queue<'py>(
 fn queue_at<'py>(
     event_loop: &Bound<'py, NativeEventLoop>,
     when_seconds: f64,
+    given: Option<Py<PyAny>>,
     callback: Borrowed<'_, 'py, PyAny>,
     arguments: &[Borrowed<'_, 'py, PyAny>],
     context: Option<Borrowed<'_, 'py, PyAny>>,
@@ -292,6 +305,7 @@ fn queue_at<'py>(
     let timer = TimerHandle {
         state: new_state(event_loop, callback, arguments, context, "call_at")?,
         when_seconds,
+        given,
         fired: AtomicBool::new(false),
     };
     let handle = new_object(py, timer)?;

@@ -11,6 +11,7 @@ pub(crate) mod dict_version;
 pub(crate) mod fast_method;
 pub(crate) mod frame;
 pub(crate) mod free_list;
+pub(crate) mod full_object;
 pub(crate) mod instance;
 pub(crate) mod pending_error;
 pub(crate) mod thread_state;

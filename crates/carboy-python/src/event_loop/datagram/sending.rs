@@ -129,7 +129,12 @@ impl DatagramTransport {
             return Destination::Peer;
         }
         let Some(address) = address else {
-            return Destination::Other(py.None());
+            // asyncio has no way to send here, where uvloop sends.
+            return if self.has_peer {
+                Destination::Peer
+            } else {
+                Destination::Other(py.None())
+            };
         };
         {
             let state = self.state();

@@ -1,10 +1,11 @@
 //! What a transport remembers, and how it begins.
 
 use std::os::fd::RawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use carboy_event_loop::Interest;
 use carboy_event_loop::transport::{DatagramQueue, FlowControl};
+use pyo3::ffi::destructor;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,6 +17,7 @@ use crate::event_loop::payload::Piece;
 use crate::event_loop::socket_owner::SocketOwner;
 use crate::event_loop::unclosed;
 use crate::event_loop::watched::Ready;
+use crate::ffi::full_object::{self, FullObject};
 use crate::names;
 
 /// What asyncio counts for each waiting datagram since it sends empty ones.
@@ -54,6 +56,9 @@ pub(crate) struct DatagramTransport {
     pub(super) address: Option<Py<PyAny>>,
     /// Whether the socket knows by itself where to send.
     pub(super) is_connected: bool,
+    /// Whether it does so for a datagram that has no address: also one of a pair of unix
+    /// sockets, which have no names.
+    pub(super) has_peer: bool,
     pub(super) sends_empty: bool,
     state: Mutex<State>,
 }
@@ -72,9 +77,9 @@ impl DatagramTransport {
         let py = event_loop.py();
         let number: RawFd = socket.call_method0("fileno")?.extract()?;
         let socket = SocketOwner::of_python(socket, extra)?;
-        let is_connected = match socket.extra_info(py, "peername")? {
-            Some(peer) => peer.is_truthy()?,
-            None => false,
+        let (is_connected, has_peer) = match socket.extra_info(py, "peername")? {
+            Some(peer) => (peer.is_truthy()?, !peer.is_none()),
+            None => (false, false),
         };
         let address = match address {
             Some(address) if address.is_truthy()? => Some(address.unbind()),
@@ -88,6 +93,7 @@ impl DatagramTransport {
             family,
             address,
             is_connected,
+            has_peer,
             sends_empty,
             state: Mutex::new(State {
                 queue: DatagramQueue::new(header_bytes),
@@ -98,7 +104,7 @@ impl DatagramTransport {
                 last_sender: None,
             }),
         };
-        let transport = Bound::new(py, transport)?;
+        let transport = full_object::new_object(py, transport)?;
         NativeEventLoop::register_transport(event_loop, number, transport.as_any())?;
         let endpoint = &transport.get().endpoint;
         endpoint.begin(transport.as_any(), true, waiter)?;
@@ -134,11 +140,16 @@ impl Ready for DatagramTransport {
     }
 }
 
-impl Drop for DatagramTransport {
-    fn drop(&mut self) {
-        if self.socket.is_open() {
-            let description = format!("<DatagramTransport fd={}>", self.endpoint.number());
-            unclosed::warn(&description, |py| self.socket.close(py));
+impl FullObject for DatagramTransport {
+    fn destructor() -> &'static OnceLock<destructor> {
+        static DESTRUCTOR: OnceLock<destructor> = OnceLock::new();
+        &DESTRUCTOR
+    }
+
+    fn finalize(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if this.socket.is_open() {
+            unclosed::warn(slf.as_any(), || this.socket.close(slf.py()));
         }
     }
 }

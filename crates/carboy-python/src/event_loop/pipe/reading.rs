@@ -1,9 +1,11 @@
 //! The end that is read.
 
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use carboy_event_loop::Interest;
+use pyo3::ffi::destructor;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use rustix::io::Errno;
@@ -15,6 +17,7 @@ use crate::event_loop::system_error::{is_try_again, os_error};
 use crate::event_loop::unclosed;
 use crate::event_loop::watched::{Ready, Watched};
 use crate::ffi::descriptor;
+use crate::ffi::full_object::{self, FullObject};
 
 /// The end of a pipe that is read; an `asyncio.ReadTransport`.
 #[pyclass(frozen, weakref, dict, module = "carboy._carboy")]
@@ -43,7 +46,7 @@ impl ReadPipeTransport {
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
         };
-        let transport = Bound::new(event_loop.py(), transport)?;
+        let transport = full_object::new_object(event_loop.py(), transport)?;
         let endpoint = &transport.get().endpoint;
         endpoint.begin(transport.as_any(), true, waiter)?;
         Ok(transport)
@@ -140,11 +143,16 @@ impl Ready for ReadPipeTransport {
     }
 }
 
-impl Drop for ReadPipeTransport {
-    fn drop(&mut self) {
-        if self.pipe.is_open() {
-            let description = format!("<ReadPipeTransport fd={}>", self.endpoint.number());
-            unclosed::warn(&description, |py| self.pipe.close(py));
+impl FullObject for ReadPipeTransport {
+    fn destructor() -> &'static OnceLock<destructor> {
+        static DESTRUCTOR: OnceLock<destructor> = OnceLock::new();
+        &DESTRUCTOR
+    }
+
+    fn finalize(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if this.pipe.is_open() {
+            unclosed::warn(slf.as_any(), || this.pipe.close(slf.py()));
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The end that is written.
 
 use std::io::{self, IoSlice};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use carboy_event_loop::Interest;
 use carboy_event_loop::transport::{FlowControl, WriteQueue};
 use pyo3::exceptions::PyBrokenPipeError;
+use pyo3::ffi::destructor;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -17,6 +18,7 @@ use crate::event_loop::system_error::{is_try_again, os_error};
 use crate::event_loop::unclosed;
 use crate::event_loop::watched::{Ready, Watched};
 use crate::ffi::descriptor;
+use crate::ffi::full_object::{self, FullObject};
 use crate::names;
 
 /// Writes on a pipe that was closed are logged from this one on, as in asyncio.
@@ -72,7 +74,7 @@ impl WritePipeTransport {
             pipe,
             state: Mutex::default(),
         };
-        let transport = Bound::new(event_loop.py(), transport)?;
+        let transport = full_object::new_object(event_loop.py(), transport)?;
         let endpoint = &transport.get().endpoint;
         endpoint.begin(transport.as_any(), has_other_end, waiter)?;
         Ok(transport)
@@ -288,11 +290,16 @@ impl Ready for WritePipeTransport {
     }
 }
 
-impl Drop for WritePipeTransport {
-    fn drop(&mut self) {
-        if self.pipe.is_open() {
-            let description = format!("<WritePipeTransport fd={}>", self.endpoint.number());
-            unclosed::warn(&description, |py| self.pipe.close(py));
+impl FullObject for WritePipeTransport {
+    fn destructor() -> &'static OnceLock<destructor> {
+        static DESTRUCTOR: OnceLock<destructor> = OnceLock::new();
+        &DESTRUCTOR
+    }
+
+    fn finalize(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if this.pipe.is_open() {
+            unclosed::warn(slf.as_any(), || this.pipe.close(slf.py()));
         }
     }
 }

@@ -127,6 +127,11 @@ impl WritePipeTransport {
     }
 
     #[getter]
+    fn _closing(&self) -> bool {
+        self.is_closing()
+    }
+
+    #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<NativeEventLoop> {
         self.endpoint.event_loop().clone_ref(py)
     }

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::StreamTransport;
+use super::state::tell_server;
 use crate::event_loop::native_loop::NativeEventLoop;
 use crate::names;
 
@@ -107,12 +108,7 @@ impl StreamTransport {
         drop(references);
         let closed = this.socket.close(py);
         if let Some(server) = server {
-            let server = server.bind(py);
-            if names::server_counts_transports(py)? {
-                server.call_method1(pyo3::intern!(py, "_detach"), (slf,))?;
-            } else {
-                server.call_method0(pyo3::intern!(py, "_detach"))?;
-            }
+            tell_server(server.bind(py), pyo3::intern!(py, "_detach"), slf)?;
         }
         told.transpose()?;
         closed?;

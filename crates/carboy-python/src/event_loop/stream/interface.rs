@@ -37,8 +37,8 @@ impl StreamTransport {
 
     /// Sets another protocol.
     #[pyo3(name = "set_protocol")]
-    fn set_protocol_method(&self, py: Python<'_>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
-        self.set_protocol(py, protocol)
+    fn set_protocol_method(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_protocol(protocol)
     }
 
     /// The protocol, or None when the connection is lost.
@@ -217,6 +217,11 @@ impl StreamTransport {
     #[getter]
     fn _paused(&self) -> bool {
         self.state().paused
+    }
+
+    #[getter]
+    fn _closing(&self) -> bool {
+        self.is_closing()
     }
 
     #[getter]

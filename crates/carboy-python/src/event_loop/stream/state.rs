@@ -2,22 +2,24 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use carboy_event_loop::Interest;
 use carboy_event_loop::transport::{FlowControl, FlowSignal, WriteQueue};
+use pyo3::ffi::destructor;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyContext, PyTuple};
+use pyo3::types::{PyContext, PyString, PyTuple};
 
 use crate::event_loop::QueuedHandle;
-use crate::event_loop::flow_signal;
 use crate::event_loop::native_loop::NativeEventLoop;
 use crate::event_loop::payload::Piece;
 use crate::event_loop::socket_owner::SocketOwner;
 use crate::event_loop::system_error::os_error;
 use crate::event_loop::unclosed;
 use crate::event_loop::watched::{Ready, Watched};
+use crate::event_loop::{buffered_protocol, flow_signal};
+use crate::ffi::full_object::{self, FullObject};
 use crate::ffi::{context, descriptor};
 use crate::names;
 
@@ -49,7 +51,7 @@ pub(super) struct State {
 }
 
 /// A connection; an `asyncio.Transport`.
-#[pyclass(frozen, weakref, module = "carboy._carboy")]
+#[pyclass(frozen, weakref, dict, module = "carboy._carboy")]
 pub(crate) struct StreamTransport {
     pub(super) event_loop: Py<NativeEventLoop>,
     pub(super) number: RawFd,
@@ -78,14 +80,10 @@ impl StreamTransport {
             watches_reads: AtomicBool::new(false),
             watches_writes: AtomicBool::new(false),
         };
-        let transport = Bound::new(py, transport)?;
-        transport.get().set_protocol(py, protocol.clone())?;
+        let transport = full_object::new_object(py, transport)?;
+        transport.get().set_protocol(protocol.clone())?;
         if let Some(server) = &server {
-            if names::server_counts_transports(py)? {
-                server.call_method1(pyo3::intern!(py, "_attach"), (&transport,))?;
-            } else {
-                server.call_method0(pyo3::intern!(py, "_attach"))?;
-            }
+            tell_server(server, pyo3::intern!(py, "_attach"), &transport)?;
         }
         transport.get().state().server = server.map(Bound::unbind);
         descriptor::with_borrowed(number, |descriptor| {
@@ -110,8 +108,8 @@ impl StreamTransport {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_protocol(&self, py: Python<'_>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
-        let is_buffered = protocol.is_instance(names::buffered_protocol(py)?)?;
+    pub(super) fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
+        let is_buffered = buffered_protocol::is_buffered(&protocol)?;
         let mut state = self.state();
         state.is_buffered = is_buffered;
         let previous = state.protocol.replace(protocol.unbind());
@@ -222,11 +220,23 @@ impl Ready for StreamTransport {
     }
 }
 
-impl Drop for StreamTransport {
-    fn drop(&mut self) {
-        if self.socket.is_open() {
-            let description = format!("<StreamTransport fd={}>", self.number);
-            unclosed::warn(&description, |py| self.socket.close(py));
+impl FullObject for StreamTransport {
+    fn destructor() -> &'static OnceLock<destructor> {
+        static DESTRUCTOR: OnceLock<destructor> = OnceLock::new();
+        &DESTRUCTOR
+    }
+
+    fn finalize(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if this.socket.is_open() {
+            unclosed::warn(slf.as_any(), || {
+                let server = this.state().server.take();
+                this.socket.close(slf.py())?;
+                server.map_or(Ok(()), |server| {
+                    let server = server.bind(slf.py());
+                    tell_server(server, pyo3::intern!(slf.py(), "_detach"), slf)
+                })
+            });
         }
     }
 }
@@ -258,4 +268,21 @@ impl StreamTransport {
         drop(state);
         drop(references);
     }
+}
+
+/// Tells a server of the beginning or the end of one of its connections.
+///
+/// One whose clients can be closed wants to know which it is, as those of CPython 3.13 do and
+/// those of carboy's loop on any version; others only count.
+pub(super) fn tell_server(
+    server: &Bound<'_, PyAny>,
+    method: &Bound<'_, PyString>,
+    transport: &Bound<'_, StreamTransport>,
+) -> PyResult<()> {
+    if server.hasattr(pyo3::intern!(server.py(), "close_clients"))? {
+        server.call_method1(method, (transport,))?;
+    } else {
+        server.call_method0(method)?;
+    }
+    Ok(())
 }

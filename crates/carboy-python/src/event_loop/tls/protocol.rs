@@ -12,8 +12,8 @@ use super::engine::Engine;
 use super::transport::TlsTransport;
 use super::watermarks::Watermarks;
 use crate::event_loop::NativeEventLoop;
-use crate::event_loop::flow_signal;
 use crate::event_loop::stream::StreamTransport;
+use crate::event_loop::{buffered_protocol, flow_signal};
 use crate::ffi::attached_cell::AttachedCell;
 use crate::names;
 
@@ -184,7 +184,7 @@ impl TlsProtocol {
 
     pub(super) fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
         let py = protocol.py();
-        let is_buffered = protocol.is_instance(names::buffered_protocol(py)?)?;
+        let is_buffered = buffered_protocol::is_buffered(&protocol)?;
         let previous = self.state(py, |state| {
             state.is_buffered = is_buffered;
             state.protocol.replace(protocol.unbind())
@@ -361,7 +361,7 @@ impl TlsProtocol {
         };
         tls.set_protocol(protocol)?;
         let tls = Py::new(py, tls)?;
-        let transport = Py::new(py, TlsTransport::new(tls.clone_ref(py)))?;
+        let transport = TlsTransport::start(py, tls.clone_ref(py))?;
         tls.get()
             .state(py, |state| state.transport = Some(transport));
         Ok(tls)
@@ -384,6 +384,13 @@ impl TlsProtocol {
     #[getter]
     fn _transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.lower_object(py)
+    }
+
+    /// The settings: `ssl.SSLContext`.
+    #[getter]
+    fn _sslcontext<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let context = pyo3::intern!(py, "sslcontext");
+        self.extra.bind(py).as_any().get_item(context)
     }
 
     // What the transport below calls.

@@ -1,6 +1,9 @@
 //! What the application writes to: the transport of a TLS connection.
 
+use std::sync::OnceLock;
+
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
+use pyo3::ffi::destructor;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,24 +12,30 @@ use pyo3::types::{PyByteArray, PyBytes};
 use super::protocol::TlsProtocol;
 use crate::event_loop::NativeEventLoop;
 use crate::event_loop::{unclosed, write_limits};
+use crate::ffi::full_object::{self, FullObject};
 use crate::names;
 
 /// A TLS connection; an `asyncio.Transport`.
-#[pyclass(frozen, weakref, module = "carboy._carboy")]
+#[pyclass(frozen, weakref, dict, module = "carboy._carboy")]
 pub(crate) struct TlsTransport {
     tls: Py<TlsProtocol>,
 }
 
 impl TlsTransport {
-    pub(super) fn new(tls: Py<TlsProtocol>) -> Self {
-        Self { tls }
+    pub(super) fn start(py: Python<'_>, tls: Py<TlsProtocol>) -> PyResult<Py<Self>> {
+        full_object::new_object(py, Self { tls }).map(Bound::unbind)
+    }
+
+    /// Notes that it is closed; says whether it was before.
+    fn mark_closed(&self, py: Python<'_>) -> bool {
+        self.tls.get().state(py, |state| {
+            std::mem::replace(&mut state.transport_closed, true)
+        })
     }
 
     fn close_at_once(&self, error: Bound<'_, PyAny>) -> PyResult<()> {
+        self.mark_closed(error.py());
         let py = error.py();
-        self.tls
-            .get()
-            .state(py, |state| state.transport_closed = true);
         TlsProtocol::abort(self.tls.bind(py), error)
     }
 
@@ -35,12 +44,17 @@ impl TlsTransport {
     }
 }
 
-impl Drop for TlsTransport {
-    fn drop(&mut self) {
-        let is_open = Python::try_attach(|py| !self.is_closed(py)).unwrap_or(false);
-        if is_open {
-            // As in asyncio, the transport below is left to its own destructor.
-            unclosed::warn("<TlsTransport>", |_| Ok(()));
+impl FullObject for TlsTransport {
+    fn destructor() -> &'static OnceLock<destructor> {
+        static DESTRUCTOR: OnceLock<destructor> = OnceLock::new();
+        &DESTRUCTOR
+    }
+
+    fn finalize(slf: &Bound<'_, Self>) {
+        let was_closed = slf.get().mark_closed(slf.py());
+        if !was_closed {
+            // As in asyncio, the transport below is left to its own finalizer.
+            unclosed::warn(slf.as_any(), || Ok(()));
         }
     }
 }
@@ -83,10 +97,7 @@ impl TlsTransport {
 
     /// Closes when everything was written, and the peer knows.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let was_closed = self.tls.get().state(py, |state| {
-            std::mem::replace(&mut state.transport_closed, true)
-        });
-        if was_closed {
+        if self.mark_closed(py) {
             return Ok(());
         }
         TlsProtocol::start_shutdown(self.tls.bind(py))
@@ -236,6 +247,11 @@ impl TlsTransport {
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<NativeEventLoop> {
         self.tls.get().event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _closed(&self, py: Python<'_>) -> bool {
+        self.is_closed(py)
     }
 
     #[getter]
