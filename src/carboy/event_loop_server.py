@@ -29,7 +29,8 @@ class Server(asyncio.base_events.Server):
             self._clients.add(transport)
 
     def _detach(self, transport: asyncio.Transport | None = None) -> None:
-        self._clients.discard(transport)
+        if transport is not None:
+            self._clients.discard(transport)
         super()._detach()  # type: ignore[misc]
 
     def close_clients(self) -> None:

@@ -312,6 +312,20 @@ def test_a_server_serves_only_when_it_is_told_to() -> None:
     run(main)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="asyncio's own wants the transport")
+def test_a_server_counts_transports_that_do_not_say_which_they_are() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server: Any = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server._attach()
+        server.close()
+        server.close_clients()
+        server._detach()
+        await server.wait_closed()
+
+    run(main)
+
+
 def test_create_server_says_what_arguments_it_takes() -> None:
     for name in ("create_server", "create_unix_server"):
         own, asyncios = getattr(carboy.EventLoop, name), getattr(asyncio.SelectorEventLoop, name)
