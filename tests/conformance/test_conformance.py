@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from loop_suites.comparison import compare
-from loop_suites.exclusions import Exclusion
+from loop_suites.comparison import compare, node_of
+from loop_suites.exclusions import Exclusion, is_before
 from loop_suites.execution import UnavailableError
 from loop_suites.suite import LoopSuite, load_suites
-from loop_suites.verdict import Reports, judge, pair
+from loop_suites.verdict import Reports, judge, judge_exclusions, pair
 from suites.execution import CaseReport, Outcome
 
 SUITES = load_suites()
@@ -74,6 +74,34 @@ def test_a_test_is_left_out_only_while_it_fails_for_the_reason_given() -> None:
     verdict = judge(default, carboy, EXCLUSIONS)
     assert verdict.excluded == {"internals": 1}
     assert [line.split(": ")[-1] for line in verdict.complaints] == ["out.b", "out.c"]
+
+
+def test_a_test_is_left_out_for_asyncio_only_while_asyncio_fails_it_in_the_same_way() -> None:
+    as_asyncio = Exclusion(
+        "way", "uvloop's own way.", "other", ("a", "b", "c", "d", "e"), as_asyncio=True
+    )
+    control = {
+        "a": CaseReport(Outcome.FAILED, "the other way"),
+        "b": CaseReport(Outcome.FAILED, "something else"),
+        "c": CaseReport(Outcome.PASSED),
+        "d": CaseReport(Outcome.SKIPPED, "other"),
+    }
+    complaints = judge_exclusions([as_asyncio, *EXCLUSIONS], control)
+    assert [line.split(": ")[-1] for line in complaints] == ["b", "c", "d", "e"]
+    assert "has no 'other' in its report" in complaints[0]
+    assert "passes with asyncio's own loop" in complaints[1]
+    assert "is SKIPPED with asyncio's own loop" in complaints[2]
+    assert "is MISSING with asyncio's own loop" in complaints[3]
+
+
+def test_versions_of_python_are_compared_as_numbers() -> None:
+    assert is_before("3.100")
+    assert not is_before("3.9")
+
+
+def test_pytests_name_of_a_test_is_found() -> None:
+    node = node_of("tests.unit.test_tcp.TestTcp::test_echo", "tests")
+    assert node == "unit/test_tcp.py::TestTcp::test_echo"
 
 
 def test_a_run_with_both_loops_is_split_by_the_parameter_of_its_tests() -> None:

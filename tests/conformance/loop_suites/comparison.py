@@ -11,7 +11,7 @@ from loop_suites.exclusions import Exclusion, find_exclusion, load_exclusions
 from loop_suites.execution import LoopRun, asyncio_modules, run_asyncio_modules, run_pytest
 from loop_suites.loops import Loop
 from loop_suites.suite import BUILD
-from loop_suites.verdict import Reports, Verdict, judge, pair
+from loop_suites.verdict import Reports, Verdict, judge, judge_exclusions, pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +52,8 @@ def compare(suite: LoopSuite, parts: Sequence[str] = ()) -> Comparison:
         repeated = repeat_failures(suite, default.reports, carboy.reports, exclusions)
     verdict = judge(default.reports, carboy.reports, exclusions)
     complaints = [*default.failures, *carboy.failures, *verdict.complaints]
+    if not parts:
+        complaints += judge_exclusions(exclusions, run_control(suite, exclusions))
     if verdict.default_passed == 0:
         complaints.append("no test passed with the default loop, so nothing was compared")
     loops_due = 1 if parts else suite.minimum_loops
@@ -70,6 +72,27 @@ def run_distribution(suite: LoopSuite, parts: Sequence[str]) -> tuple[LoopRun, L
         return LoopRun(default), LoopRun(ours, of_carboy.loops, of_carboy.failures)
     of_default = run_pytest(suite, Loop.DEFAULT, arguments, results / Loop.DEFAULT.value)
     return of_default, of_carboy
+
+
+def run_control(suite: LoopSuite, exclusions: Sequence[Exclusion]) -> Reports:
+    """Run on asyncio's own loop the tests that are left out because it fails them, too."""
+    tests = [test for exclusion in exclusions if exclusion.as_asyncio for test in exclusion.tests]
+    if not tests:
+        return {}
+    results = BUILD / "results" / suite.name / Loop.ASYNCIO.value
+    arguments = [node_of(test, suite.directory) for test in tests]
+    return run_pytest(suite, Loop.ASYNCIO, arguments, results).reports
+
+
+def node_of(test: str, directory: str) -> str:
+    """Return how pytest, in its working directory, names a test of a report.
+
+    >>> node_of("tests.test_tcp.TestTcp::test_echo", "tests")
+    'test_tcp.py::TestTcp::test_echo'
+    """
+    place, _, name = test.removeprefix(f"{directory}.").partition("::")
+    module, _, test_class = place.rpartition(".")
+    return f"{module.replace('.', '/')}.py::{test_class}::{name}"
 
 
 def run_asyncio(suite: LoopSuite, loop: Loop, names: Sequence[str]) -> LoopRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -26,6 +27,8 @@ class Exclusion:
     evidence: str
     """What a report of these tests must contain: the reason is thus checked by each run."""
     tests: tuple[str, ...]
+    as_asyncio: bool = False
+    """Whether asyncio's own loop, in the place of carboy's, must fail them in the same way."""
 
     def covers(self, test: str) -> bool:
         """Say whether the test is on this list, by its name or by a pattern."""
@@ -37,14 +40,26 @@ class Exclusion:
 
 
 def load_exclusions(suite: LoopSuite) -> list[Exclusion]:
-    """Read the suite's part of `exclusions.toml`."""
+    """Read the suite's part of `exclusions.toml`, as far as it is of the running Python."""
     table = tomllib.loads((HERE / "exclusions.toml").read_text())
     return [
-        Exclusion(name, entry["reason"], entry["evidence"], tuple(entry["tests"]))
+        Exclusion(
+            name,
+            entry["reason"],
+            entry["evidence"],
+            tuple(entry["tests"]),
+            entry.get("as_asyncio", False),
+        )
         for name, entry in table.get(suite.name, {}).items()
+        if "before_python" not in entry or is_before(entry["before_python"])
     ]
 
 
 def find_exclusion(exclusions: Iterable[Exclusion], test: str) -> Exclusion | None:
     """Return what the test is left out for."""
     return next((exclusion for exclusion in exclusions if exclusion.covers(test)), None)
+
+
+def is_before(version: str) -> bool:
+    """Say whether the running Python is older than a version, such as `3.12`."""
+    return sys.version_info < tuple(map(int, version.split(".")))

@@ -113,9 +113,10 @@ def run_pytest(suite: LoopSuite, loop: Loop, arguments: Sequence[str], results: 
     junit.unlink(missing_ok=True)
     command = [str(interpreter), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
     command += [f"--junitxml={junit}", *suite.options, *arguments]
-    variables = {"LOOP_COUNTS": counts}
-    if loop is Loop.CARBOY:
+    variables: dict[str, Path | str] = {"LOOP_COUNTS": counts}
+    if loop is not Loop.DEFAULT:
         variables |= {"PYTHONPATH": SEAMS, "UVLOOP_SOURCE": source / "uvloop"}
+        variables |= {"STAND_IN": loop.value}
         command += ["-p", suite.plugin] if suite.plugin else []
     # Not `-m pytest` in the source: the working directory would come first in the path.
     command.insert(1, "-P")
@@ -140,7 +141,11 @@ def create_environment(suite: LoopSuite) -> Path:
 
 
 def run_process(
-    command: Sequence[str], directory: Path, output: Path, timeout_seconds: float, **variables: Path
+    command: Sequence[str],
+    directory: Path,
+    output: Path,
+    timeout_seconds: float,
+    **variables: Path | str,
 ) -> str | None:
     """Run a command with its output in a file.
 

@@ -11,3 +11,5 @@ class Loop(Enum):
     DEFAULT = "default"
     """What the suite was written for: asyncio's default loop, or uvloop."""
     CARBOY = "carboy"
+    ASYNCIO = "asyncio"
+    """asyncio's own, where the suite was written for another: what it does is right, too."""

@@ -63,6 +63,24 @@ def judge(default: Reports, carboy: Reports, exclusions: Iterable[Exclusion]) ->
     return verdict
 
 
+def judge_exclusions(exclusions: Iterable[Exclusion], control: Reports) -> list[str]:
+    """Complain of tests that are left out because asyncio fails them too, and does not."""
+    complaints = []
+    for exclusion in exclusions:
+        for test in exclusion.tests if exclusion.as_asyncio else ():
+            report = control.get(test, ABSENT)
+            if report.outcome == Outcome.PASSED:
+                what = "passes with asyncio's own loop"
+            elif report.outcome in (Outcome.SKIPPED, Outcome.MISSING):
+                what = f"is {report.outcome.name} with asyncio's own loop"
+            elif exclusion.is_observed_in(report):
+                continue
+            else:
+                what = f"has no {exclusion.evidence!r} in its report with asyncio's own loop"
+            complaints.append(f"left out for {exclusion.name}, but {what}: {test}")
+    return complaints
+
+
 def report_of_module(reports: Reports, test: str) -> CaseReport:
     """Return why the test is missing: pytest reports a module that can't be imported."""
     module, _, _ = test.partition("::")

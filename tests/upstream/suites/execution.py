@@ -102,7 +102,7 @@ def run_suite(interpreter: Path, source: Path, results: Path, *arguments: str) -
 
 
 def read_junit(path: Path) -> dict[str, CaseReport]:
-    """Read a JUnit file; a test with several entries gets its worst outcome."""
+    """Read a JUnit file; a test with several entries gets its worst outcome, and all details."""
     reports: dict[str, CaseReport] = {}
     # The file was written by the pytest that was just run, so it is trusted.
     for case in ET.parse(path).iter("testcase"):
@@ -110,10 +110,12 @@ def read_junit(path: Path) -> dict[str, CaseReport]:
         report = reports.setdefault(identifier, CaseReport(Outcome.PASSED))
         for tag, outcome in TAGS.items():
             element = case.find(tag)
-            if element is not None and outcome > report.outcome:
+            if element is None:
+                continue
+            report.details += element.text or ""
+            if outcome > report.outcome:
                 report.outcome = outcome
                 report.message = element.get("message", "")
-                report.details = element.text or ""
         for entry in case.iter("property"):
             values = report.properties.setdefault(entry.get("name", ""), [])
             values.append(entry.get("value", ""))
