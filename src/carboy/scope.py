@@ -121,8 +121,10 @@ class LonelyRequestScope(PromiseScope):
     before it takes apart what it has found, and ending a scope runs code.
     """
 
-    def __del__(self) -> None:
-        self.end()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of the interpreter nothing goes on, and nothing can be imported.
+        if not is_finalizing():
+            self.end()
 
 
 def fail_with_unhandled(context: Any, scope: PromiseScope) -> None:

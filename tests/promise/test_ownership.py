@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask, g, request
+from flask import globals as flask_globals
 from support.live import Live
 from support.waiting import eventually
 
@@ -173,6 +174,28 @@ def test_outside_of_requests_it_is_logged_when_the_promise_is_gone(
     Promise.reject(ValueError("nobody looks"))
     assert [record.name for record in records] == ["carboy"]
     assert "reject, made at" in records[0].getMessage()
+
+
+def test_after_a_request_without_a_server_it_is_not_that_requests(
+    records: list[logging.LogRecord],
+) -> None:
+    app = Flask(__name__)
+    kept = []
+
+    @app.get("/")
+    def view() -> str:
+        kept.append(request_context())
+        return str(Promise.resolve("done").result())
+
+    assert app.test_client().get("/").text == "done"
+    Promise.reject(ValueError("nobody looks"))
+    assert [record.name for record in records] == ["carboy"]
+
+
+def request_context() -> Any:
+    """Return Flask's context of this request, which is what keeps the request's scope."""
+    variable = getattr(flask_globals, "_cv_request", None) or flask_globals._cv_app
+    return variable.get()
 
 
 def test_what_ends_a_program_or_a_task_is_no_error(records: list[logging.LogRecord]) -> None:

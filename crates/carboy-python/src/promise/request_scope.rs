@@ -90,7 +90,10 @@ impl RequestScope {
     /// The scope of the request whose body is sent now, after Flask's context of it, or that
     /// is served by another WSGI callable than Flask's.
     fn of_body(py: Python<'_>) -> PyResult<Option<Bound<'_, PromiseScope>>> {
+        // Without a server it is not known when a body ends: what comes after Flask's context is
+        // nobody's, also if somebody keeps that.
         if let Some((scope, request)) = in_context(py)?
+            && request.head.is_some()
             && request.is_live.load(Ordering::Relaxed)
         {
             return Ok(Some(scope));
