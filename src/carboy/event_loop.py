@@ -116,6 +116,16 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
         """Return how often and how long the loop was stuck, as far as it was watched."""
         return BlockingStatistics(*self._stall_statistics())
 
+    def run_forever(self) -> None:
+        """Run the loop until it is stopped."""
+        base: Any = self
+        base._check_closed()
+        base._check_running()
+        # Around the run and not within: to wait for the watchdog is to block, which nobody may
+        # do while asyncio says that a loop is running.
+        with RunWatch(self):
+            super().run_forever()
+
     def stop(self) -> None:
         """Stop the loop after the callbacks that are ready now."""
         self._stopping = True
@@ -346,7 +356,7 @@ class EventLoop(NativeEventLoop, SelectorEventLoop):
     def _run_once(self) -> None:
         # The base class repeats this until the loop is to stop. Here one call lasts that
         # long; it leaves the base class's set-up and clean-up of a run as they are.
-        with signal_handling.SignalWakeup(self._csock.fileno()), RunWatch(self):
+        with signal_handling.SignalWakeup(self._csock.fileno()):
             self._run_native()
         self._stopping = True
 

@@ -299,6 +299,33 @@ def test_the_watch_ends_with_the_run_and_is_off_unless_asked_for(
     assert seen == [0, 1, 0, 1]
 
 
+def test_nothing_waits_for_the_watch_while_a_loop_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools such as blockbuster let no lock be waited for then."""
+    waits: list[object] = []
+    join = threading.Thread.join
+
+    def note(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "carboy-watchdog":
+            waits.append(asyncio._get_running_loop())
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", note)
+    carboy.run(asyncio.sleep(0), debug=True)
+    assert waits
+    assert set(waits) == {None}
+
+
+def test_a_loop_that_runs_is_watched_on_when_it_is_run_again_from_within() -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        watch = loop._run_watch
+        with pytest.raises(RuntimeError, match="already running"):
+            loop.run_forever()
+        assert loop._run_watch is watch
+
+    carboy.run(main(), debug=True)
+
+
 def test_the_threshold_may_change_while_the_loop_runs(
     loop: carboy.EventLoop, records: Records, release: threading.Event
 ) -> None:
