@@ -53,7 +53,8 @@ def compare(suite: LoopSuite, parts: Sequence[str] = ()) -> Comparison:
     verdict = judge(default.reports, carboy.reports, exclusions)
     complaints = [*default.failures, *carboy.failures, *verdict.complaints]
     if not parts:
-        complaints += judge_exclusions(exclusions, run_control(suite, exclusions))
+        control = run_control(suite, exclusions)
+        complaints += [*control.failures, *judge_exclusions(exclusions, control.reports)]
     if verdict.default_passed == 0:
         complaints.append("no test passed with the default loop, so nothing was compared")
     loops_due = 1 if parts else suite.minimum_loops
@@ -74,14 +75,14 @@ def run_distribution(suite: LoopSuite, parts: Sequence[str]) -> tuple[LoopRun, L
     return of_default, of_carboy
 
 
-def run_control(suite: LoopSuite, exclusions: Sequence[Exclusion]) -> Reports:
+def run_control(suite: LoopSuite, exclusions: Sequence[Exclusion]) -> LoopRun:
     """Run on asyncio's own loop the tests that are left out because it fails them, too."""
     tests = [test for exclusion in exclusions if exclusion.as_asyncio for test in exclusion.tests]
     if not tests:
-        return {}
+        return LoopRun()
     results = BUILD / "results" / suite.name / Loop.ASYNCIO.value
     arguments = [node_of(test, suite.directory) for test in tests]
-    return run_pytest(suite, Loop.ASYNCIO, arguments, results).reports
+    return run_pytest(suite, Loop.ASYNCIO, arguments, results)
 
 
 def node_of(test: str, directory: str) -> str:
