@@ -229,7 +229,8 @@ def test_handles_are_made_and_freed_by_many_threads(loop: carboy.EventLoop) -> N
         for number in range(2000):
             handle = loop.call_soon_threadsafe(count, thread)
             if number % 4 == 0:
-                loop.call_soon_threadsafe(count, thread).cancel()
+                # It may run before it is cancelled, so it does not count.
+                loop.call_soon_threadsafe(int).cancel()
             del handle
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
