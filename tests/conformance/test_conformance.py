@@ -102,6 +102,7 @@ def test_versions_of_python_are_compared_as_numbers() -> None:
 def test_pytests_name_of_a_test_is_found() -> None:
     node = node_of("tests.unit.test_tcp.TestTcp::test_echo", "tests")
     assert node == "unit/test_tcp.py::TestTcp::test_echo"
+    assert node_of("tests.test_tcp::test_echo[a.b]", ".") == "tests/test_tcp.py::test_echo[a.b]"
 
 
 def test_a_run_with_both_loops_is_split_by_the_parameter_of_its_tests() -> None:

@@ -11,7 +11,7 @@ from loop_suites.exclusions import Exclusion, find_exclusion, load_exclusions
 from loop_suites.execution import LoopRun, asyncio_modules, run_asyncio_modules, run_pytest
 from loop_suites.loops import Loop
 from loop_suites.suite import BUILD
-from loop_suites.verdict import Reports, Verdict, judge, judge_exclusions, pair
+from loop_suites.verdict import Reports, Verdict, judge, judge_exclusions, pair, with_loop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,12 +44,11 @@ def compare(suite: LoopSuite, parts: Sequence[str] = ()) -> Comparison:
     exclusions = load_exclusions(suite)
     if suite.requirement:
         default, carboy = run_distribution(suite, parts)
-        repeated = 0
     else:
         modules = parts or asyncio_modules()
         default = run_asyncio(suite, Loop.DEFAULT, modules)
         carboy = run_asyncio(suite, Loop.CARBOY, modules)
-        repeated = repeat_failures(suite, default.reports, carboy.reports, exclusions)
+    repeated = repeat_failures(suite, default.reports, carboy.reports, exclusions)
     verdict = judge(default.reports, carboy.reports, exclusions)
     complaints = [*default.failures, *carboy.failures, *verdict.complaints]
     if not parts:
@@ -92,8 +91,10 @@ def node_of(test: str, directory: str) -> str:
     'test_tcp.py::TestTcp::test_echo'
     """
     place, _, name = test.removeprefix(f"{directory}.").partition("::")
-    module, _, test_class = place.rpartition(".")
-    return f"{module.replace('.', '/')}.py::{test_class}::{name}"
+    module, _, last = place.rpartition(".")
+    if not last[:1].isupper():
+        return f"{place.replace('.', '/')}.py::{name}"
+    return f"{module.replace('.', '/')}.py::{last}::{name}"
 
 
 def run_asyncio(suite: LoopSuite, loop: Loop, names: Sequence[str]) -> LoopRun:
@@ -104,9 +105,10 @@ def run_asyncio(suite: LoopSuite, loop: Loop, names: Sequence[str]) -> LoopRun:
 def repeat_failures(
     suite: LoopSuite, default: Reports, carboy: Reports, exclusions: Sequence[Exclusion]
 ) -> int:
-    """Run once more, alone, what failed for no known reason: a busy machine is slow.
+    """Run once more, alone, what failed for no known reason.
 
-    The second outcome counts. Returns the number of those tests.
+    A busy machine is slow, and what a test before it has thrown away may be found in this one. The
+    second outcome counts. Returns the number of those tests.
     """
     failed = [
         test
@@ -117,5 +119,18 @@ def repeat_failures(
         and find_exclusion(exclusions, test) is None
     ]
     if 0 < len(failed) <= MOST_REPEATED:
-        carboy.update(run_asyncio(suite, Loop.CARBOY, failed).reports)
+        carboy.update(repeat(suite, failed))
     return len(failed)
+
+
+def repeat(suite: LoopSuite, tests: Sequence[str]) -> Reports:
+    """Run single tests on carboy's loop."""
+    if not suite.requirement:
+        return run_asyncio(suite, Loop.CARBOY, tests).reports
+    results = BUILD / "results" / suite.name / "again"
+    nodes = [
+        node_of(with_loop(test, *suite.paired) if suite.paired else test, suite.directory)
+        for test in tests
+    ]
+    again = run_pytest(suite, Loop.CARBOY, nodes, results).reports
+    return pair(again, *suite.paired)[1] if suite.paired else again

@@ -100,15 +100,23 @@ def pair(reports: Reports, default: str, ours: str) -> tuple[Reports, Reports]:
     of_ours: Reports = {}
     both = set()
     for test, report in reports.items():
-        name, bracket, parameters = test.partition("[")
-        values = parameters.removesuffix("]").split("-")
-        if bracket and ours in values:
-            values[values.index(ours)] = default
-            of_ours[f"{name}[{'-'.join(values)}]"] = report
+        name = test.partition("[")[0]
+        if (renamed := with_loop(test, ours, default)) != test:
+            of_ours[renamed] = report
             both.add(name)
-        elif bracket and default in values:
+        elif with_loop(test, default, ours) != test:
             of_default[test] = report
     of_default = {
         test: report for test, report in of_default.items() if test.partition("[")[0] in both
     }
     return of_default, of_ours
+
+
+def with_loop(test: str, loop: str, other: str) -> str:
+    """Return a test's name with another loop as its parameter, if it has this one."""
+    name, bracket, parameters = test.partition("[")
+    values = parameters.removesuffix("]").split("-")
+    if not bracket or loop not in values:
+        return test
+    values[values.index(loop)] = other
+    return f"{name}[{'-'.join(values)}]"
