@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("carboy")
 
 
-def log_failure(environ: WSGIEnvironment, error: BaseException) -> None:
+def log_failure(environ: WSGIEnvironment, error: BaseException, has_client_gone: bool) -> None:  # noqa: FBT001 - For native code.
     """Log an exception that left the application, with the request it belongs to."""
     method = environ.get("REQUEST_METHOD", "?")
     path = environ.get("PATH_INFO", "?")
-    if is_departure(error):
+    if has_client_gone and is_departure(error):
         logger.debug("The client has gone during %s %r", method, path)
         return
     logger.error("Exception while serving %s %r", method, path, exc_info=error)

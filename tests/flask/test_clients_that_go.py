@@ -674,3 +674,33 @@ def test_views_of_an_app_within_a_middleware_are_given_up(upstream: Upstream) ->
         client.close()
         call.wait_closed()
         eventually(lambda: ended == [ClientDisconnected, "view"], what="the view has ended")
+
+
+def test_who_shares_a_promise_with_a_request_whose_client_goes_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shared: list[Promise[Any]] = []
+    waiting = threading.Semaphore(0)
+    with Upstream() as upstream:
+        app = Flask(__name__)
+
+        @app.get("/")
+        def view() -> Any:
+            if not shared:
+                shared.append(http.get(f"{upstream.url}/slow"))
+            waiting.release()
+            return shared[0].result().text
+
+        with Live(app) as live, caplog.at_level(logging.ERROR, "carboy"):
+            connection = live.connect()
+            connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert waiting.acquire(timeout=TIMEOUT_SECONDS)
+            other = live.connect()
+            other.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert waiting.acquire(timeout=TIMEOUT_SECONDS)
+            connection.close()
+            # Its own client is there, and what it can't be given is an error.
+            assert other.read_response().status == 500
+            other.close()
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage() for record in errors] == ["Exception while serving GET '/'"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -392,3 +393,22 @@ def test_the_failure_of_detached_work_is_logged_with_its_name(
 def test_detach_returns_the_same_promise() -> None:
     promise = Promise.resolve(1)
     assert promise.detach("it") is promise
+
+
+def test_who_shares_a_promise_with_a_request_that_has_ended_is_told_what_to_do(
+    records: list[logging.LogRecord],
+) -> None:
+    shared: list[Promise[Any]] = []
+
+    def make() -> Any:
+        if shared:
+            return shared[0]
+        shared.append(Promise(for_ever()))
+        return "first"
+
+    with Live(make_app(make, "sync")) as live:
+        assert live.get("/").body == b"first"
+        assert live.get("/").status == 500
+    assert [record.getMessage() for record in records] == ["Exception while serving GET '/'"]
+    error = records[0].exc_info and records[0].exc_info[1]
+    assert re.search(r"has ended; detach\(\) lets .* \(made at .*test_ownership.py:", str(error))

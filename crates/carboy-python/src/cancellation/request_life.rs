@@ -43,6 +43,8 @@ pub(crate) struct RequestLife {
     /// Whether `answer_by` has a moment.
     has_answer_limit: AtomicBool,
     given_up: AtomicU8,
+    /// Whether the client has gone, whatever follows from that.
+    is_client_gone: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -70,6 +72,7 @@ impl RequestLife {
             deadline,
             has_answer_limit: AtomicBool::new(deadline.is_some()),
             given_up: AtomicU8::new(0),
+            is_client_gone: AtomicBool::new(false),
             state: Mutex::new(State {
                 answer_by: deadline.map(|deadline| deadline + ANSWER_MARGIN),
                 task: None,
@@ -135,6 +138,16 @@ impl RequestLife {
         self.given_up
             .compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire)
             .ok();
+    }
+
+    /// Notes that the client has gone.
+    pub(crate) fn note_client_gone(&self) {
+        self.is_client_gone.store(true, Ordering::Release);
+    }
+
+    /// Whether the client is known to have gone.
+    pub(crate) fn is_client_gone(&self) -> bool {
+        self.is_client_gone.load(Ordering::Acquire)
     }
 
     /// Why the request was given up, if it was.

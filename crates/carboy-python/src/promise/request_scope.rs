@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use carboy_event_loop::monotonic_seconds;
+use carboy_promise::WeakPromise;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -52,7 +53,7 @@ struct State {
     /// Ends the request when its time is up.
     deadline_timer: Option<Timer>,
     /// What stops when the client goes, though the request goes on.
-    cancellable: Vec<carboy_promise::WeakPromise<PromiseHost>>,
+    cancellable: Vec<WeakPromise<PromiseHost>>,
     /// The view's own policy for clients that go.
     policy: Option<Policy>,
     is_client_gone: bool,
@@ -204,16 +205,14 @@ impl RequestScope {
             return Ok(());
         };
         self.state().is_client_gone = true;
+        head.life.note_client_gone();
         let policy = self.policy();
         let reason = Reason::new(names::client_gone(py)?.call0()?.unbind());
         if policy.ends_request(head.life.is_safe()) {
             self.give_up(py, GivenUp::ClientGone, &reason);
         } else if policy != Policy::Never {
             let marked = std::mem::take(&mut self.state().cancellable);
-            for promise in marked
-                .iter()
-                .filter_map(carboy_promise::WeakPromise::upgrade)
-            {
+            for promise in marked.iter().filter_map(WeakPromise::upgrade) {
                 promise.mark_handled();
                 promise.cancel(reason.failure(py));
             }
@@ -377,7 +376,14 @@ pub(super) fn mark_cancellable(py: Python<'_>, promise: &Core) -> PyResult<()> {
     let Some(request) = scope.as_ref().and_then(|scope| scope.get().request()) else {
         return Ok(());
     };
-    request.state().cancellable.push(promise.downgrade());
+    {
+        let mut state = request.state();
+        // A long request marks many, of which few are pending at a time.
+        if state.cancellable.len() == state.cancellable.capacity() {
+            state.cancellable.retain(WeakPromise::is_pending);
+        }
+        state.cancellable.push(promise.downgrade());
+    }
     request.watch(py)
 }
 

@@ -82,12 +82,16 @@ impl Reason {
 }
 
 /// The error of a promise whose scope has ended.
-fn ending(py: Python<'_>, reason: Option<&Reason>) -> Failure {
-    let message = "the request that the promise belongs to has ended";
-    match reason {
-        Some(reason) => reason.failure(py),
-        None => Failure::new(py, cancelled_error(py, Some(message))),
+fn ending(py: Python<'_>, promise: &Core, reason: Option<&Reason>) -> Failure {
+    if let Some(reason) = reason {
+        return reason.failure(py);
     }
+    let message = format!(
+        "the request that the promise belongs to has ended; detach() lets a promise outlive its \
+         request ({})",
+        promise.origin().describe(py)
+    );
+    Failure::new(py, cancelled_error(py, Some(&message)))
 }
 
 impl Scope {
@@ -199,7 +203,7 @@ impl Scope {
         };
         if let Some(reason) = refused {
             promise.mark_handled();
-            promise.cancel(ending(py, reason.as_ref()));
+            promise.cancel(ending(py, promise, reason.as_ref()));
         }
     }
 
@@ -248,7 +252,7 @@ impl Scope {
                     }
                 } else if !promise.is_settled() {
                     promise.mark_handled();
-                    promise.cancel(ending(py, reason));
+                    promise.cancel(ending(py, &promise, reason));
                 }
             }
         }

@@ -1,16 +1,21 @@
 //! Calls a WSGI application on a worker's thread and passes its answer on: the place where
 //! a `def` view's bytes leave Python.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyTuple};
 
+use super::InputStream;
 use super::reply::{Head, Responder};
 use super::start_response::StartResponse;
 use crate::names;
+use crate::worker::current_input;
 
 /// Serves one request with a WSGI application, to the last `close()`.
 ///
@@ -187,8 +192,20 @@ fn internal_server_error() -> Head {
 }
 
 fn report(py: Python<'_>, environ: &Bound<'_, PyDict>, error: PyErr) {
-    let logged = names::log_failure(py).and_then(|log| log.call1((environ, error.value(py))));
+    let has_gone = has_client_gone(py, environ);
+    let logged =
+        names::log_failure(py).and_then(|log| log.call1((environ, error.value(py), has_gone)));
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }
+}
+
+/// Whether the client of the request itself is known to have gone. A promise that requests
+/// share may have ended because another one's client went.
+fn has_client_gone(py: Python<'_>, environ: &Bound<'_, PyDict>) -> bool {
+    let of_environ = environ.get_item(intern!(py, "wsgi.input")).ok().flatten();
+    let of_environ = of_environ.and_then(|input| input.cast_into::<InputStream>().ok());
+    let input = of_environ.map(Bound::unbind).or_else(|| current_input(py));
+    let request = input.and_then(|input| input.get().request().map(Arc::clone));
+    request.is_some_and(|request| request.life.is_client_gone())
 }
