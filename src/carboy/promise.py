@@ -11,6 +11,7 @@ import contextvars
 import functools
 import logging
 import os
+import reprlib
 import threading
 import weakref
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ owners_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
 known_calls: Callable[[], list[Any]] | None = None
 
 _logger = logging.getLogger("carboy")
+
+
+_representation = reprlib.Repr()
+_representation.maxstring = _representation.maxother = 200
+
+
+def short_representation(value: object) -> str:
+    """Return what a value is, for the representation of its promise: shortened, if it is long."""
+    return _representation.repr(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,9 @@ def map_items(
 ) -> Promise[list[Any]]:
     """Call a function for each item, and wait for so many results at a time."""
     if concurrency is None:
-        return Promise.all([Promise.call(function, item) for item in items])
+        each = iter(items)
+        # One by one: if the items end with an error, what was begun for them is given up.
+        return Promise.all(Promise.call(function, item) for item in each)
     if concurrency < 1:
         raise ValueError(f"concurrency={concurrency} would never begin: it is to be 1 at least")
     left = enumerate(items)

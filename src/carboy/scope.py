@@ -8,6 +8,7 @@ server ends one early is said in ``carboy.cancellation``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import sys
@@ -70,6 +71,17 @@ def deadline_exceeded(message: str) -> DeadlineExceeded:
     return _answered_class()(message)
 
 
+def no_result_in_time(promise: str) -> DeadlineExceeded:
+    """Return the exception for sync code whose time is up while it waits for a promise."""
+    return deadline_exceeded(f"{_passed(deadline_seconds.get())} (no result of: {promise})")
+
+
+def _passed(seconds: float | None) -> str:
+    if seconds is None:
+        return "the time for the request is up"
+    return f"the deadline of {seconds} seconds has passed"
+
+
 @functools.cache
 def _answered_class() -> type[DeadlineExceeded]:
     from werkzeug.exceptions import GatewayTimeout
@@ -81,6 +93,9 @@ def _answered_class() -> type[DeadlineExceeded]:
 
         def __str__(self) -> str:
             return OSError.__str__(self)
+
+        def __repr__(self) -> str:
+            return OSError.__repr__(self)
 
         def __reduce__(self) -> Any:
             return (deadline_exceeded, self.args)
@@ -181,16 +196,31 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
     """
 
     def __init__(self, seconds: float) -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            given = "a function" if callable(seconds) else repr(seconds)
+            raise TypeError(
+                f"deadline() needs a number of seconds, not {given}; as a decorator: @deadline(0.8)"
+            )
         if not seconds >= 0:
             raise ValueError(f"{seconds} is not a time to wait, in seconds")
         self._seconds = seconds
-        self._message = f"the deadline of {seconds} seconds has passed"
+        self._message = _passed(seconds)
         self._tokens: list[Callable[[], None]] | None = None
         self._timeout: asyncio.Timeout | None = None
 
     def __call__(self, function: F) -> F:
-        """Let each call of a function take so many seconds at most."""
+        """Let each call of a function take so many seconds at most.
+
+        Raises:
+            TypeError: For a generator function, whose code runs after the call.
+        """
         seconds = self._seconds
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{function.__qualname__}() is a generator function, whose code runs when it is"
+                " iterated and not when it is called: use a block in it, 'with deadline(...)' or"
+                " 'async with deadline(...)', around what shall take no longer"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -216,11 +246,7 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         if outer is not None and remaining_seconds() is not None and outer <= at:
             # The outer one ends first, and this block with it.
             at, seconds = outer, deadline_seconds.get()
-            self._message = (
-                "the time for the request is up"
-                if seconds is None
-                else f"the deadline of {seconds} seconds has passed"
-            )
+            self._message = _passed(seconds)
         scope = PromiseScope.within(inner_scope.get(None) or find_request_scope())
         self._tokens = [
             functools.partial(deadline_at.reset, deadline_at.set(at)),
@@ -233,7 +259,10 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
 
     def _leave(self) -> None:
         for reset in self._tokens or ():
-            reset()
+            # A generator may be closed in another context than it ran in: there is nothing of
+            # this block there.
+            with contextlib.suppress(ValueError):
+                reset()
 
     def _exceeded(self) -> DeadlineExceeded:
         return deadline_exceeded(self._message)

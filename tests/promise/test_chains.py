@@ -162,3 +162,26 @@ def test_a_chain_of_any_length() -> None:
         last = last.then(lambda value: value + 1)
     resolve(0)
     assert last.result() == 50_000
+
+
+@pytest.mark.parametrize("run", [asyncio.run, carboy.run])
+def test_stop_iteration_is_no_value_of_an_await(run: Any) -> None:
+    def first(items: list[int]) -> int:
+        return next(item for item in items if item > 1)
+
+    async def main() -> None:
+        settled = Promise.resolve([1]).then(first)
+        settled.peek()
+        with pytest.raises(RuntimeError, match="failed with StopIteration") as caught:
+            await settled
+        assert isinstance(caught.value.__cause__, StopIteration)
+        # Also if it was settled before, and through others.
+        with pytest.raises(RuntimeError, match="failed with StopIteration"):
+            await settled
+        with pytest.raises(RuntimeError, match="failed with StopIteration"):
+            await Promise.all(settled, settled)
+        with pytest.raises(RuntimeError, match="failed with StopIteration"):
+            await asyncio.gather(Promise.reject(StopIteration(5)))
+        assert await settled.catch(StopIteration, lambda _: 0) == 0
+
+    run(main())

@@ -12,7 +12,7 @@ from carboy import Promise
 from carboy.promise import Fulfilled, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 async def later(value: Any, turns: int = 1) -> Any:
@@ -189,3 +189,19 @@ def test_cancelling_a_task_that_awaits_gives_up_its_interest_only() -> None:
         return states[0], states[1]
 
     assert asyncio.run(main()) == (False, True)
+
+
+@pytest.mark.parametrize("concurrency", [None, 2])
+def test_items_that_end_with_an_error_end_what_was_begun_for_them(concurrency: int | None) -> None:
+    begun: list[Promise[Any]] = []
+
+    def begin(_: int) -> Promise[Any]:
+        begun.append(never())
+        return begun[-1]
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise ERROR
+
+    assert Promise.map(items(), begin, concurrency=concurrency).exception() is ERROR
+    assert [promise.cancelled() for promise in begun] == [True]

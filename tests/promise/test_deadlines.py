@@ -16,7 +16,7 @@ import carboy
 from carboy import DeadlineExceeded, Promise, deadline, http, remaining_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 #: Long enough for a busy machine; no test waits for it.
 LONG = 60.0
@@ -285,3 +285,58 @@ def test_a_view_may_return_what_has_a_deadline() -> None:
 
     with Live(app) as live:
         assert b'"late"' in live.get("/").body
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, 1e15])
+def test_a_deadline_may_be_as_far_away_as_one_likes(run: Any, seconds: float) -> None:
+    with deadline(seconds):
+        assert Promise(asyncio.sleep(0.001, 1)).result() == 1
+        left = remaining_seconds()
+        assert left is not None
+        assert left > LONG
+
+    async def main() -> int:
+        async with deadline(seconds):
+            return await Promise(asyncio.sleep(0.001, 1))
+
+    assert run(main()) == 1
+
+
+def test_a_deadline_that_is_left_in_another_context_is_left() -> None:
+    def numbers() -> Iterator[int]:
+        with deadline(LONG):
+            yield 1
+
+    def begin() -> Iterator[int]:
+        iterator = numbers()
+        assert next(iterator) == 1
+        return iterator
+
+    contextvars.copy_context().run(begin).close()  # type: ignore[attr-defined]
+    assert remaining_seconds() is None
+
+
+def test_decorators_that_would_do_nothing_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"not a function; as a decorator: @deadline\(0.8\)"):
+        deadline(never)  # type: ignore[arg-type]
+
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def async_numbers() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (numbers, async_numbers):
+        with pytest.raises(TypeError, match=r"numbers\(\) is a generator function"):
+            deadline(1)(function)
+
+
+def test_the_exception_says_which_deadline_and_what_for() -> None:
+    with (
+        pytest.raises(DeadlineExceeded, match=r"deadline of 0.01 seconds has passed"),
+        deadline(0.01),
+    ):
+        Promise.with_resolvers()[0].shield().result()
+    with pytest.raises(DeadlineExceeded) as caught, deadline(0):
+        Promise(for_ever()).result()
+    assert repr(caught.value).startswith("DeadlineExceeded('the deadline of 0 seconds has passed")

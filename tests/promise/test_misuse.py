@@ -110,6 +110,13 @@ def test_a_promise_can_be_looked_at() -> None:
     failed = Promise.reject(KeyError("a"))
     assert repr(failed).startswith("<Promise error=KeyError('a'), reject, made at ")
     failed.peek()
+    assert len(repr(Promise.resolve("a" * 100_000))) < 500
+
+    class Silent:
+        def __repr__(self) -> str:
+            raise ValueError("not now")
+
+    assert repr(Promise.resolve(Silent())).startswith("<Promise value=<Silent instance at ")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +135,12 @@ def test_a_promise_can_be_looked_at() -> None:
         (lambda: Promise.race(), "a race of nothing would never have a winner"),
         (lambda: Promise.resolve().timeout(-1), "-1 is not a time to wait"),
         (lambda: Promise.resolve().result(timeout=float("nan")), "NaN is not a time to wait"),
+        (lambda: Promise.resolve().timeout(1e300), "1e300 is not a time to wait"),
         (lambda: Promise.map([1], print, concurrency=0), "concurrency=0 would never begin"),
+        (lambda: Promise.map([1], print, concurrency=-1), "concurrency=-1 would never begin"),
+        (lambda: Promise.map(1, print), "'int' object is not iterable"),
+        (lambda: Promise.map(1, print, concurrency=1), "'int' object is not iterable"),
+        (lambda: Promise.map(Promise.resolve(1), print), "this is a promise, not its value"),
     ],
 )
 def test_a_wrong_call_says_what_is_right(wrong: Callable[[], object], message: str) -> None:

@@ -35,8 +35,8 @@ struct Progress<H: Host> {
 }
 
 impl<H: Host> Gathering<H> {
-    pub(crate) fn home(&self) -> &H::Home {
-        self.resolver.promise().home()
+    pub(crate) fn promise(&self) -> &Promise<H> {
+        self.resolver.promise()
     }
 
     pub(crate) fn element(&self, index: usize, outcome: Outcome<H>) {

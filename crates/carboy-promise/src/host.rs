@@ -30,8 +30,9 @@ pub trait Host: Sized + 'static {
     /// Runs a handler for an outcome.
     fn handle(handler: Self::Handler, outcome: Outcome<Self>);
 
-    /// Where a handler runs.
-    fn home_of(handler: &Self::Handler) -> Self::Home;
+    /// The promise that a handler settles. The handler runs at its home, and may be left out
+    /// once it is settled otherwise.
+    fn result_of(handler: &Self::Handler) -> &Promise<Self>;
 
     /// Whether a handler has code of the application's own for this outcome. Without, its
     /// job may run on any thread.

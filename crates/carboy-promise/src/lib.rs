@@ -31,4 +31,4 @@ pub use host::Host;
 pub use interest::Interest;
 pub use job_queue::{JobQueue, Turn};
 pub use promise::{CancelHook, Promise, Resolver, View, WeakPromise};
-pub use reaction::{Job, Outcome, Reaction};
+pub use reaction::{Job, Outcome, Reaction, Waiting};

@@ -15,13 +15,19 @@
 mod resolver;
 #[cfg(test)]
 mod tests;
+mod weak;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use resolver::Resolver;
+pub use weak::WeakPromise;
 
 use crate::interest::{in_turn, turn};
 use crate::{Host, Interest, Job, Outcome, Reaction};
+
+/// Below this many reactions those that nothing would come of are not looked for.
+const REACTIONS_BEFORE_CLEANUP: usize = 16;
 
 /// Gives up the work for a promise. Called at most once, outside of any lock, on whichever
 /// thread cancels the promise.
@@ -33,6 +39,8 @@ pub struct Promise<H: Host>(Arc<Shared<H>>);
 struct Shared<H: Host> {
     home: H::Home,
     origin: H::Origin,
+    /// Whether it is settled, for those who may not wait for the lock.
+    has_been_settled: AtomicBool,
     state: Mutex<State<H>>,
 }
 
@@ -58,6 +66,9 @@ struct Pending<H: Host> {
     /// has the same number.
     generation: u32,
     reactions: Vec<Reaction<H>>,
+    /// With how many reactions it is time to look for those that nothing would come of: who
+    /// waits for a promise that takes long may give up, again and again.
+    cleanup_at: usize,
     /// Which promises this one depends on.
     sources: Vec<Interest<H>>,
     on_cancel: Option<CancelHook>,
@@ -100,6 +111,7 @@ impl<H: Host> Promise<H> {
         let pending = Pending {
             generation: 0,
             reactions: Vec::new(),
+            cleanup_at: REACTIONS_BEFORE_CLEANUP,
             sources: Vec::new(),
             on_cancel: None,
             cleanup: None,
@@ -127,13 +139,14 @@ impl<H: Host> Promise<H> {
         Self(Arc::new(Shared {
             home,
             origin,
+            has_been_settled: AtomicBool::new(matches!(state.phase, Phase::Settled(_))),
             state: Mutex::new(state),
         }))
     }
 
     /// A reference that does not keep it alive.
     pub fn downgrade(&self) -> WeakPromise<H> {
-        WeakPromise(Arc::downgrade(&self.0))
+        WeakPromise::new(self)
     }
 
     fn state(&self) -> MutexGuard<'_, State<H>> {
@@ -171,6 +184,11 @@ impl<H: Host> Promise<H> {
     /// Whether it is settled.
     pub fn is_settled(&self) -> bool {
         matches!(self.state().phase, Phase::Settled(_))
+    }
+
+    /// Whether it was settled a moment ago, at least. Takes no lock.
+    pub(crate) fn has_been_settled(&self) -> bool {
+        self.0.has_been_settled.load(Ordering::Relaxed)
     }
 
     /// Shows the outcome, or what waits for it, unless the promise is in use right now: for
@@ -314,7 +332,10 @@ impl<H: Host> Promise<H> {
         let state = &mut *locked;
         let outcome = match &mut state.phase {
             Phase::Pending(pending) => {
+                let unneeded = pending.forget_what_is_not_needed();
                 pending.reactions.push(reaction);
+                drop(locked);
+                drop(unneeded);
                 return;
             }
             Phase::Settled(outcome) => {
@@ -333,8 +354,8 @@ impl<H: Host> Promise<H> {
         let home = match &reaction {
             Reaction::Waiter(_) => None,
             Reaction::Follow(resolver) => Some(resolver.promise().home().clone()),
-            Reaction::Element(gathering, _) => Some(gathering.home().clone()),
-            Reaction::Handler(handler) => Some(H::home_of(handler)),
+            Reaction::Element(gathering, _) => Some(gathering.promise().home().clone()),
+            Reaction::Handler(handler) => Some(H::result_of(handler).home().clone()),
         };
         let job = Job::React { reaction, outcome };
         match home {
@@ -420,6 +441,7 @@ impl<H: Host> Promise<H> {
         }
         // Whoever comes to react from now on has to wait for those who came before.
         state.late = (!pending.reactions.is_empty()).then(Vec::new);
+        self.0.has_been_settled.store(true, Ordering::Relaxed);
         match std::mem::replace(&mut state.phase, Phase::Settled(outcome)) {
             Phase::Pending(pending) => Some(pending),
             Phase::Settled(_) => None,
@@ -438,23 +460,18 @@ impl<H: Host> Promise<H> {
     }
 }
 
-/// A promise that others keep alive.
-pub struct WeakPromise<H: Host>(Weak<Shared<H>>);
-
-impl<H: Host> WeakPromise<H> {
-    /// The promise, if it still exists.
-    pub fn upgrade(&self) -> Option<Promise<H>> {
-        self.0.upgrade().map(Promise)
-    }
-
-    /// Whether it still exists and is not settled.
-    pub fn is_pending(&self) -> bool {
-        self.upgrade().is_some_and(|promise| !promise.is_settled())
-    }
-
-    /// Whether it is this one.
-    pub fn is(&self, promise: &Promise<H>) -> bool {
-        self.0.as_ptr() == Arc::as_ptr(&promise.0)
+impl<H: Host> Pending<H> {
+    /// Takes out the reactions that nothing would come of, if there are many. They are to be
+    /// dropped without a lock.
+    fn forget_what_is_not_needed(&mut self) -> Vec<Reaction<H>> {
+        if self.reactions.len() < self.cleanup_at {
+            return Vec::new();
+        }
+        let reactions = std::mem::take(&mut self.reactions);
+        let (needed, unneeded) = reactions.into_iter().partition(Reaction::is_needed);
+        self.reactions = needed;
+        self.cleanup_at = REACTIONS_BEFORE_CLEANUP.max(2 * self.reactions.len());
+        unneeded
     }
 }
 

@@ -42,7 +42,36 @@ pub enum Reaction<H: Host> {
     Element(Arc<Gathering<H>>, usize),
     /// A thread or a task. It is told at once, while the promise is being settled, and
     /// looks for the outcome itself.
-    Waiter(Box<dyn FnOnce() + Send>),
+    Waiter(Box<dyn Waiting>),
+}
+
+impl<H: Host> Reaction<H> {
+    /// Whether anything would come of it. Takes no lock.
+    pub(crate) fn is_needed(&self) -> bool {
+        match self {
+            Self::Handler(handler) => !H::result_of(handler).has_been_settled(),
+            Self::Follow(resolver) => !resolver.promise().has_been_settled(),
+            Self::Element(gathering, _) => !gathering.promise().has_been_settled(),
+            Self::Waiter(waiter) => waiter.is_waiting(),
+        }
+    }
+}
+
+/// What is told when a promise is settled. A function can be one.
+pub trait Waiting: Send {
+    /// Tells it.
+    fn notify(self: Box<Self>);
+
+    /// Whether it has not given up waiting. Called under a lock: it must take none.
+    fn is_waiting(&self) -> bool {
+        true
+    }
+}
+
+impl<F: FnOnce() + Send> Waiting for F {
+    fn notify(self: Box<Self>) {
+        self();
+    }
 }
 
 /// Something that is to be done at the home of a promise, in its turn.
@@ -94,7 +123,7 @@ impl<H: Host> Job<H> {
                     resolver.settle(outcome);
                 }
                 Reaction::Element(gathering, index) => gathering.element(index, outcome),
-                Reaction::Waiter(notify) => notify(),
+                Reaction::Waiter(waiter) => waiter.notify(),
             },
             Self::CleanUp { promise, cleanup } => H::clean_up(&promise, cleanup),
         }

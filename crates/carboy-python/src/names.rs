@@ -109,6 +109,7 @@ imported! {
     inner_scope = "carboy.scope" . "inner_scope";
     deadline_at = "carboy.scope" . "deadline_at";
     deadline_exceeded = "carboy.scope" . "deadline_exceeded";
+    no_result_in_time = "carboy.scope" . "no_result_in_time";
     client_gone = "carboy.scope" . "client_gone";
     explain_end = "carboy.scope" . "explain_end";
     cancellation_settings = "carboy.cancellation" . "settings_of";
@@ -127,6 +128,7 @@ imported! {
     note_end_of_thread = "carboy.promise" . "note_end_of_thread";
     in_thread = "carboy.promise" . "in_thread";
     add_origin = "carboy.promise" . "add_origin";
+    short_representation = "carboy.promise" . "short_representation";
     copy = "copy" . "copy";
     promise_of_all_within = "carboy.promise" . "promise_of_all_within";
     report_detached = "carboy.promise" . "report_detached";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::test_host::{Core, Home, Returned, Value, describe, state};
-use crate::{Job, Outcome, Reaction, View};
+use crate::{Job, Outcome, Reaction, Rule, View, Waiting};
 
 fn number(number: i64) -> Value {
     Value::Number(number)
@@ -297,4 +297,49 @@ fn ids_and_equality_are_those_of_the_promise() {
     assert!(one == same && one.id() == same.id());
     assert!(one != other && one.id() != other.id());
     assert!(!one.is_unique());
+}
+
+/// Waits for nothing any more, and counts how many of it there are.
+struct GivenUp {
+    _counted: Arc<()>,
+}
+
+impl Waiting for GivenUp {
+    fn notify(self: Box<Self>) {}
+
+    fn is_waiting(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn what_has_given_up_waiting_is_forgotten() {
+    let home = Home::default();
+    let (source, resolver) = home.pending();
+    source.keep();
+    let (count, counted) = (1000, Arc::new(()));
+    let kept = home.log_outcome(&source, "kept");
+    for _ in 0..count {
+        let then = home.then(&source, |_| Returned::Value(0));
+        then.cancel("no".to_owned());
+        let sources = [source.clone(), home.fulfilled(1)];
+        home.gather(Rule::All, &sources).cancel("no".to_owned());
+        let waiter = GivenUp {
+            _counted: Arc::clone(&counted),
+        };
+        source.react(Reaction::Waiter(Box::new(waiter)));
+    }
+    let mut left = 0;
+    source.inspect(|view| {
+        if let View::Pending { reactions, .. } = view {
+            left = reactions.len();
+        }
+    });
+    assert!((1..100).contains(&left), "{left} reactions are left");
+    assert!(Arc::strong_count(&counted) < 100);
+    home.run();
+    resolver.fulfil(number(1));
+    home.run();
+    assert_eq!(home.take_log(), ["kept 1"]);
+    drop(kept);
 }

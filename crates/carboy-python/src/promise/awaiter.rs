@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use carboy_promise::{Interest, Reaction};
+use carboy_promise::{Interest, Reaction, Waiting};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -25,6 +25,8 @@ pub(crate) struct PromiseAwaiter {
     /// The loop of the task, once the promise was found pending.
     event_loop: Mutex<Option<Py<PyAny>>>,
     is_blocking: AtomicBool,
+    /// Whether the task was cancelled.
+    is_cancelled: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -33,8 +35,7 @@ struct State {
     /// Callbacks with the contexts to run them in.
     callbacks: Vec<(Py<PyAny>, Option<Py<PyAny>>)>,
     interest: Option<Interest<PromiseHost>>,
-    /// Whether the task was cancelled, and with which message.
-    is_cancelled: bool,
+    /// With which message the task was cancelled.
     cancel_message: Option<Py<PyAny>>,
 }
 
@@ -45,6 +46,7 @@ impl PromiseAwaiter {
             promise,
             event_loop: Mutex::new(None),
             is_blocking: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -80,10 +82,8 @@ impl PromiseAwaiter {
         };
         drop(before);
         this.state().interest = Some(this.promise.interest());
-        let awaiter = slf.clone().unbind();
-        this.promise.react(Reaction::Waiter(Box::new(move || {
-            Python::attach(|py| Self::wake(awaiter.bind(py)));
-        })));
+        let waking = Waking(slf.clone().unbind());
+        this.promise.react(Reaction::Waiter(Box::new(waking)));
         Ok(())
     }
 
@@ -118,21 +118,44 @@ impl PromiseAwaiter {
     }
 
     fn cancellation(&self, py: Python<'_>) -> Option<PyErr> {
+        if !self.cancelled() {
+            return None;
+        }
         let message = {
             let state = self.state();
-            if !state.is_cancelled {
-                return None;
-            }
-            state
-                .cancel_message
-                .as_ref()
-                .map(|message| message.clone_ref(py))
+            let message = state.cancel_message.as_ref();
+            message.map(|message| message.clone_ref(py))
         };
         let error = match message {
             Some(message) => names::cancelled_error(py).and_then(|class| class.call1((message,))),
             None => return Some(cancelled_error(py, None)),
         };
         Some(error.map_or_else(|error| error, PyErr::from_value))
+    }
+}
+
+/// An error as it may be raised in a coroutine, where `StopIteration` would be taken for the
+/// end of the wait, with a value. As with asyncio's futures, it is a cause then.
+fn raisable(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let message = "a promise has failed with StopIteration, which can't be raised by 'await'";
+    let raised = PyRuntimeError::new_err(message);
+    raised.set_cause(py, Some(error));
+    raised
+}
+
+/// What wakes a task when its promise is settled, if it waits still.
+struct Waking(Py<PromiseAwaiter>);
+
+impl Waiting for Waking {
+    fn notify(self: Box<Self>) {
+        Python::attach(|py| PromiseAwaiter::wake(self.0.bind(py)));
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.0.get().is_cancelled.load(Ordering::Relaxed)
     }
 }
 
@@ -162,7 +185,8 @@ impl PromiseAwaiter {
         let this = slf.get();
         if let Some(outcome) = this.promise.outcome() {
             this.promise.origin().causes.become_known(slf.py());
-            let value = into_result(slf.py(), outcome)?;
+            let value =
+                into_result(slf.py(), outcome).map_err(|error| raisable(slf.py(), error))?;
             return Err(PyStopIteration::new_err((value,)));
         }
         Self::begin(slf)?;
@@ -191,12 +215,12 @@ impl PromiseAwaiter {
 
     /// Whether there is nothing left to wait for.
     fn done(&self) -> bool {
-        self.state().is_cancelled || self.promise.is_settled()
+        self.cancelled() || self.promise.is_settled()
     }
 
     /// Whether the task that waits was cancelled.
     fn cancelled(&self) -> bool {
-        self.state().is_cancelled
+        self.is_cancelled.load(Ordering::Acquire)
     }
 
     /// The outcome.
@@ -205,7 +229,7 @@ impl PromiseAwaiter {
             return Err(error);
         }
         match self.promise.outcome() {
-            Some(outcome) => into_result(py, outcome),
+            Some(outcome) => into_result(py, outcome).map_err(|error| raisable(py, error)),
             None => Err(PyRuntimeError::new_err("Result is not set.")),
         }
     }
@@ -268,11 +292,9 @@ impl PromiseAwaiter {
         if this.done() {
             return false;
         }
-        {
-            let mut state = this.state();
-            state.is_cancelled = true;
-            state.cancel_message = msg;
-        }
+        let before = std::mem::replace(&mut this.state().cancel_message, msg);
+        drop(before);
+        this.is_cancelled.store(true, Ordering::Release);
         // Also gives up the interest.
         Self::wake(slf);
         true

@@ -85,7 +85,7 @@ impl Promise {
     /// Args:
     ///     `on_fulfilled`: What to call with the value.
     ///     `on_rejected`: What to call with an ``Exception``.
-    ///     on: ``"thread"`` lets the functions run on a thread of their own, for work that
+    ///     on: ``"thread"`` lets the functions run on a thread of the event loop's pool, for work that
     ///         keeps a processor busy or blocks. Otherwise they run where the promise's owner
     ///         does.
     #[pyo3(signature = (on_fulfilled = None, on_rejected = None, /, *, on = None))]

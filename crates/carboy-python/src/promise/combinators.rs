@@ -151,7 +151,7 @@ impl Promise {
         py: Python<'py>,
         items: Bound<'py, PyAny>,
         function: Bound<'py, PyAny>,
-        concurrency: Option<usize>,
+        concurrency: Option<isize>,
     ) -> PyResult<Bound<'py, PyAny>> {
         names::map_items(py)?.call1((items, function, concurrency))
     }

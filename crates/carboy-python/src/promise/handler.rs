@@ -93,8 +93,9 @@ impl Handler {
         Ok((promise, handler))
     }
 
-    pub(super) fn home(&self) -> &Arc<Owner> {
-        self.resolver.promise().home()
+    /// The promise of the result.
+    pub(super) fn promise(&self) -> &Core {
+        self.resolver.promise()
     }
 
     /// Whether there is something to be called for this outcome.
@@ -277,7 +278,7 @@ impl Handler {
             return;
         }
         let origin = Origin::after(py, self.resolver.promise().origin(), "tap", None);
-        let (waited, resolver) = Core::pending(Arc::clone(self.home()), origin);
+        let (waited, resolver) = Core::pending(Arc::clone(self.promise().home()), origin);
         resolve(py, &resolver, result, self.context.as_ref());
         self.restore_after(&waited, outcome);
     }

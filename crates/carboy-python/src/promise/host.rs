@@ -116,8 +116,8 @@ impl Host for PromiseHost {
         Python::attach(|py| handler.run(py, outcome));
     }
 
-    fn home_of(handler: &Handler) -> Arc<Owner> {
-        Arc::clone(handler.home())
+    fn result_of(handler: &Handler) -> &Core {
+        handler.promise()
     }
 
     fn needs_home(handler: &Handler, outcome: &Outcome<Self>) -> bool {

@@ -55,10 +55,19 @@ impl Promise {
     }
 }
 
+/// An object in few words, also if it has none for itself.
+fn short<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    names::short_representation(object.py())?.call1((object,))
+}
+
 /// A time to wait, from seconds.
 pub(super) fn checked_timeout(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{seconds} is not a time to wait, in seconds")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        // With an exponent, where there are hundreds of digits.
+        let given = format!("{seconds:?}");
+        let given = given.trim_end_matches(".0");
+        PyValueError::new_err(format!("{given} is not a time to wait, in seconds"))
+    })
 }
 
 #[pymethods]
@@ -208,8 +217,8 @@ impl Promise {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let state = match self.core.outcome() {
             None => "pending".to_owned(),
-            Some(Outcome::Fulfilled(Value(value))) => format!("value={}", value.bind(py).repr()?),
-            Some(Outcome::Rejected(failure)) => format!("error={}", failure.error(py).repr()?),
+            Some(Outcome::Fulfilled(Value(value))) => format!("value={}", short(value.bind(py))?),
+            Some(Outcome::Rejected(failure)) => format!("error={}", short(failure.error(py))?),
         };
         Ok(format!(
             "<Promise {state}, {}>",

@@ -79,7 +79,10 @@ impl PromiseScope {
 
     /// Ends the scope with this exception after some seconds.
     fn end_after(&self, py: Python<'_>, seconds: f64, error: Py<PyAny>) -> PyResult<()> {
-        let delay = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let Ok(delay) = Duration::try_from_secs_f64(seconds) else {
+            // Longer than anything lasts.
+            return Ok(());
+        };
         let reason = Reason::new(error);
         // The timer keeps nothing alive: without promises and code in the scope it is moot.
         let scope = Arc::downgrade(&self.scope);

@@ -1,11 +1,11 @@
 //! Waiting for promises in sync code.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use carboy_event_loop::monotonic_seconds;
-use carboy_promise::Reaction;
+use carboy_promise::{Reaction, Waiting};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -88,6 +88,21 @@ impl Waiter {
     }
 }
 
+/// What wakes a thread when its promise is settled, if it waits still.
+struct Waking(Weak<Waiter>);
+
+impl Waiting for Waking {
+    fn notify(self: Box<Self>) {
+        if let Some(waiter) = self.0.upgrade() {
+            waiter.wake();
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 /// The stacks of sync code that have a part in a promise's outcome.
 fn stacks_behind(promise: &Core, here: &Owner) -> PyResult<Vec<Arc<Owner>>> {
     let mut stacks: Vec<Arc<Owner>> = Vec::new();
@@ -166,8 +181,7 @@ fn wait_here(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyRes
         }
         _ => None,
     };
-    let woken = Arc::clone(&waiter);
-    promise.react(Reaction::Waiter(Box::new(move || woken.wake())));
+    promise.react(Reaction::Waiter(Box::new(Waking(Arc::downgrade(&waiter)))));
     if let Some(scope) = &scope {
         scope.add_waiter(&waiter);
     }
@@ -248,22 +262,20 @@ impl Limit {
         let left = if is_deadline { deadline } else { timeout };
         Ok(Self {
             left,
-            at: left.map(|left| Instant::now() + left),
+            at: left.and_then(|left| Instant::now().checked_add(left)),
             is_deadline,
         })
     }
 
     fn error(&self, py: Python<'_>, promise: &Core) -> PyErr {
-        let message = format!(
-            "no result after {} seconds ({})",
-            self.left.unwrap_or_default().as_secs_f64(),
-            promise.origin().describe(py)
-        );
+        let description = promise.origin().describe(py);
         if !self.is_deadline {
+            let seconds = self.left.unwrap_or_default().as_secs_f64();
+            let message = format!("no result after {seconds} seconds ({description})");
             return PyTimeoutError::new_err(message);
         }
-        names::deadline_exceeded(py)
-            .and_then(|class| class.call1((message,)))
+        names::no_result_in_time(py)
+            .and_then(|make| make.call1((description,)))
             .map_or_else(|error| error, PyErr::from_value)
     }
 }
@@ -275,5 +287,9 @@ pub(crate) fn remaining(py: Python<'_>) -> PyResult<Option<Duration>> {
         return Ok(None);
     }
     let left = at.extract::<f64>()? - monotonic_seconds();
-    Ok(Some(Duration::try_from_secs_f64(left).unwrap_or_default()))
+    // What is too long for a duration is as good as no bound.
+    match Duration::try_from_secs_f64(left.max(0.0)) {
+        Ok(left) => Ok(Some(left)),
+        Err(_) => Ok(None),
+    }
 }

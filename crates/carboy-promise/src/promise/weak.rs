@@ -1,0 +1,30 @@
+//! References that do not keep a promise alive.
+
+use std::sync::{Arc, Weak};
+
+use super::{Promise, Shared};
+use crate::Host;
+
+/// A promise that others keep alive.
+pub struct WeakPromise<H: Host>(Weak<Shared<H>>);
+
+impl<H: Host> WeakPromise<H> {
+    pub(super) fn new(promise: &Promise<H>) -> Self {
+        Self(Arc::downgrade(&promise.0))
+    }
+
+    /// The promise, if it still exists.
+    pub fn upgrade(&self) -> Option<Promise<H>> {
+        self.0.upgrade().map(Promise)
+    }
+
+    /// Whether it still exists and is not settled.
+    pub fn is_pending(&self) -> bool {
+        self.upgrade().is_some_and(|promise| !promise.is_settled())
+    }
+
+    /// Whether it is this one.
+    pub fn is(&self, promise: &Promise<H>) -> bool {
+        self.0.as_ptr() == Arc::as_ptr(&promise.0)
+    }
+}
