@@ -12,6 +12,7 @@ import pytest
 from compat_servers import answer, chunked
 
 import carboy
+from carboy.compat import exchange
 from carboy.compat.blocking import BlockingCallInAsyncView
 
 if TYPE_CHECKING:
@@ -123,13 +124,21 @@ def test_a_full_pool(upstream: Upstream, library: Any) -> None:
         client.get(upstream.url)
 
 
-def test_retries_of_connections(library: Any) -> None:
-    attempts: list[float] = []
+def test_retries_of_connections(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    send = exchange.send
 
-    transport = library.HTTPTransport(retries=1)
-    with library.Client(transport=transport) as client, pytest.raises(library.ConnectError):
-        client.get("http://127.0.0.1:1/")
-    assert attempts == []
+    def count(transport: Any, arguments: Any, pump: Any) -> Any:
+        calls.append(arguments[1])
+        return send(transport, arguments, pump)
+
+    monkeypatch.setattr(exchange, "send", count)
+    for retries in (0, 1):
+        calls.clear()
+        transport = library.HTTPTransport(retries=retries)
+        with library.Client(transport=transport) as client, pytest.raises(library.ConnectError):
+            client.get("http://127.0.0.1:1/")
+        assert calls == ["http://127.0.0.1:1"] * (1 + retries)
 
 
 def test_proxies(upstream: Upstream, library: Any) -> None:

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from carboy._carboy import HttpClient, PlainResponse, Transport
-from carboy.compat import pristine
+from carboy.compat import exchange, pristine
 from carboy.compat.httpcore_message import (
     VERSIONS,
     AsyncContent,
@@ -153,12 +153,7 @@ class Library:
             pump = None if content is None or isinstance(content, bytes) else Pump(content, length)
             try:
                 call = arguments(request, content if pump is None else pump.upload, link.proxy)
-                if pump is None:
-                    response = link.transport.send(*call)
-                else:
-                    promise = link.transport.send_soon(*call)
-                    pump.run(promise)
-                    response = link.transport.wait(promise)
+                response = exchange.send(link.transport, call, pump)
             except SourceError as failed:
                 raise failed.error from None
             except (exceptions.ConnectError, exceptions.ConnectTimeout) as error:
@@ -202,14 +197,7 @@ class Library:
                 pump = AsyncPump(content, length)
             try:
                 call = arguments(request, content if pump is None else pump.upload, link.proxy)
-                promise = link.transport.send_soon(*call)
-                if pump is not None:
-                    try:
-                        await pump.run()
-                    except BaseException:
-                        promise.cancel()
-                        raise
-                response = await promise
+                response = await exchange.send_soon(link.transport, call, pump)
             except SourceError as failed:
                 raise failed.error from None
             except (exceptions.ConnectError, exceptions.ConnectTimeout) as error:

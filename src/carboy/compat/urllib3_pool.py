@@ -28,7 +28,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util import Retry, Timeout
 
-from carboy.compat import pristine
+from carboy.compat import exchange, pristine
 from carboy.compat.trust import certificate_error
 from carboy.compat.upload import Pump, SourceError
 from carboy.compat.urllib3_errors import translated
@@ -258,12 +258,7 @@ class _Exchange:
                 (connect, read, connect, None),
                 link.proxy,
             )
-            if pump is None:
-                response = transport.send(*arguments)
-            else:
-                promise = transport.send_soon(*arguments)
-                pump.run(promise)
-                response = transport.wait(promise)
+            response = exchange.send(transport, arguments, pump)
         except SourceError as failed:
             raise failed.error from None
         except exceptions.TLSError as error:
