@@ -246,3 +246,28 @@ def test_a_process_that_forks_has_connections_of_its_own(upstream: RawUpstream) 
     assert os.waitstatus_to_exitcode(done[1]) == 0
     assert http.get(upstream.url).result().ok
     assert len(upstream.peers) == 2, "the parent's connection was not touched"
+
+
+def test_a_call_that_is_refused_leaves_no_promise_behind(
+    upstream: RawUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    for options in (
+        {"headers": {"a": "b\r\nc: d"}},
+        {"timeout": float("nan")},
+        {"timeout": http.Timeout(read=-1)},
+    ):
+        with pytest.raises(ValueError, match=r"can't be the value|is not a time to wait"):
+            http.get(upstream.url, **options)  # type: ignore[arg-type]
+    gc.collect()
+    assert caplog.records == []
+
+
+def test_a_hook_may_change_where_a_request_goes(upstream: RawUpstream) -> None:
+    def change(request: http.Request) -> None:
+        request.method = "PUT"
+        request.url = f"{upstream.url}/changed"
+
+    session = http.Session(hooks={"request": [change]})
+    response = session.get("http://127.0.0.1:1/").result()
+    assert response.url == f"{upstream.url}/changed"
+    assert response.request.method == "PUT"

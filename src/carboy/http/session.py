@@ -288,6 +288,7 @@ class Session:
         request.call = begin_call(method, url)
         for hook in self.hooks.get("request", ()):
             hook(request)
+            method, url = request.method, request.url
             pairs = request.headers.multi_items()
         redirects = None
         if self.allow_redirects if allow_redirects is None else allow_redirects:

@@ -141,6 +141,11 @@ impl HttpClient {
         is_streamed: bool,
         repeats_stale: bool,
     ) -> PyResult<Py<Promise>> {
+        // What is wrong with the arguments is raised here, before there is a promise that nobody
+        // would see.
+        let headers = Arc::new(arguments::header_map(headers)?);
+        let timeouts = timeouts.map(arguments::timeouts).transpose()?;
+        let retries = arguments::retries(retries, repeats_stale)?;
         let (promise, pending) = PendingPromise::new(py, &format!("{method} {url}"))?;
         if pending.notes_call() {
             pending.set_call(&request.bind(py).getattr(intern!(py, "call"))?)?;
@@ -163,7 +168,7 @@ impl HttpClient {
                 return Ok(promise);
             }
         };
-        call.headers = Arc::new(arguments::header_map(headers)?);
+        call.headers = headers;
         call.body = arguments::content(body)?;
         call.redirects = redirects;
         call.is_plain = is_plain;
@@ -171,10 +176,10 @@ impl HttpClient {
         call.authentication = authentication.map(|one| Arc::clone(&one.get().authentication));
         call.cookies = cookies.map(|cookies| Arc::clone(&cookies.get().jar));
         call.keeps_own_cookies = !is_plain;
-        if let Some(tuple) = timeouts {
-            call.timeouts = arguments::timeouts(tuple)?;
+        if let Some(timeouts) = timeouts {
+            call.timeouts = timeouts;
         }
-        call.retries = arguments::retries(retries, repeats_stale)?;
+        call.retries = retries;
         made.begin(py, Arc::clone(&self.household), call)?;
         Ok(promise)
     }
