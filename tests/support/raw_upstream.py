@@ -50,6 +50,12 @@ class Peer:
         self._buffer = rest[length:]
         return head + b"\r\n\r\n" + rest[:length]
 
+    def read_some(self) -> bytes:
+        """Return what has come, and wait for no more of it."""
+        self._receive()
+        received, self._buffer = self._buffer, b""
+        return received
+
     def _receive(self) -> bool:
         try:
             received = self.socket.recv(65536)

@@ -68,7 +68,7 @@ impl Http1Connection {
         limits: &ResponseLimits,
     ) -> Result<Self, Error> {
         let activity = Rc::new(Activity::default());
-        let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity)));
+        let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity), true));
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits.header_count)
             .max_header_size(limits.head_bytes)
@@ -155,7 +155,7 @@ impl Http2Connection {
         limits: &ResponseLimits,
     ) -> Result<Self, Error> {
         let activity = Rc::new(Activity::default());
-        let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity)));
+        let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity), false));
         let head_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
