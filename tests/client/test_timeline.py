@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -111,3 +113,24 @@ def test_nothing_is_kept_without_debug(upstream: Upstream) -> None:
 
     with Live(app) as live:
         assert json.loads(live.get("/").body) == {}
+
+
+def test_chains_of_any_length_are_kept(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBOY_HTTP_TIMELINE", "1")
+
+    async def main() -> dict[str, list[str]]:
+        # From here on it is noted what each promise is made of.
+        chain: Promise[Any] = session.get("/a")
+        dropped, _, _ = Promise.with_resolvers()
+        for _ in range(20_000):
+            chain = chain.then(lambda value: value)
+            dropped = dropped.then(lambda value: value)
+        del dropped
+        await chain.then(lambda _: session.get("/b"))
+        return dependencies()
+
+    began = time.monotonic()
+    with http.Session(base_url=upstream.url) as session:
+        assert asyncio.run(main()) == {"a": [], "b": ["a"]}
+    # The way is gone once. If each step went it again, this would take a minute.
+    assert time.monotonic() - began < 20

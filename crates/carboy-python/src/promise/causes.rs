@@ -26,6 +26,20 @@ struct Node {
     sources: Mutex<Vec<Arc<Node>>>,
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        // One after the other: a chain may be longer than the stack is deep.
+        let sources = self.sources.get_mut();
+        let mut open = std::mem::take(sources.unwrap_or_else(PoisonError::into_inner));
+        while let Some(node) = open.pop() {
+            if let Some(mut last) = Arc::into_inner(node) {
+                let sources = last.sources.get_mut();
+                open.append(sources.unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+}
+
 impl Causes {
     pub(super) fn new() -> Self {
         Self(ARE_KEPT.load(Ordering::Relaxed).then(Arc::default))
@@ -83,9 +97,11 @@ impl Causes {
     }
 }
 
-/// The calls that are reached without passing another one.
+/// The calls that are reached without passing another one. They are noted as what the node is
+/// made of, so that who goes on from there finds them at once, however long the way was.
 fn nearest_calls(py: Python<'_>, from: &Arc<Node>) -> PyResult<Vec<Py<PyAny>>> {
     let mut calls = Vec::new();
+    let mut nearest = Vec::new();
     let mut seen = HashSet::new();
     let mut open = vec![Arc::clone(from)];
     while let Some(node) = open.pop() {
@@ -100,11 +116,19 @@ fn nearest_calls(py: Python<'_>, from: &Arc<Node>) -> PyResult<Vec<Py<PyAny>>> {
             let call = reference.call0(py)?;
             if !call.is_none(py) {
                 calls.push(call);
+                nearest.push(node);
             }
         } else {
             let sources = node.sources.lock().unwrap_or_else(PoisonError::into_inner);
             open.extend(sources.iter().map(Arc::clone));
         }
+    }
+    if nearest.iter().all(|node| !Arc::ptr_eq(node, from)) {
+        let passed = {
+            let mut sources = from.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *sources, nearest)
+        };
+        drop(passed);
     }
     Ok(calls)
 }
