@@ -4,8 +4,11 @@
 
 mod support;
 
+use std::net::TcpStream;
+
 use carboy_server::{ServerConfig, raise_descriptor_limit};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
 use support::{App, Client, TestServer, echo};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -48,7 +51,7 @@ fn room_is_for_every_listener() {
     // Both listeners are in accept() by now, so each takes one before it looks for room.
     let first = server.connect();
     server.wait_until(|statistics| statistics.accepted_connections() == 1);
-    let second = Client::new(std::net::TcpStream::connect(other).unwrap());
+    let second = Client::new(TcpStream::connect(other).unwrap());
     server.wait_until(|statistics| statistics.accepted_connections() == 2);
     let mut waiting = [server.connect(), server.connect()];
     for client in &mut waiting {
@@ -73,17 +76,21 @@ fn descriptor_limit() {
         },
     )
     .unwrap();
+    // The last client has its descriptor before they run out.
+    let last = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let mut clients = Vec::new();
-    while let Ok(socket) = std::net::TcpStream::connect(server.address) {
-        clients.push(Client::new(socket));
-        // Descriptors are shared: let the server take its own before the next one.
-        let connected = clients.len() as u64;
-        server.wait_until(|statistics| {
-            statistics.accepted_connections() == connected || statistics.accept_pauses() > 0
-        });
-    }
-    server.wait_until(|statistics| statistics.accept_pauses() > 0);
-    let mut last = clients.pop().unwrap();
+    // The server takes its own descriptor before the next client does. A failed connect is tried
+    // again: accept(2) holds the last descriptor for a moment even when nobody is waiting.
+    server.wait_until(|statistics| {
+        if statistics.accepted_connections() == clients.len() as u64
+            && let Ok(socket) = TcpStream::connect(server.address)
+        {
+            clients.push(Client::new(socket));
+        }
+        statistics.accept_pauses() > 0
+    });
+    last.connect(&server.address.into()).unwrap();
+    let mut last = Client::new(TcpStream::from(last));
     last.send(REQUEST);
     // Those inside are served meanwhile.
     assert_eq!(clients[0].send(REQUEST).reply().unwrap().status, 200);

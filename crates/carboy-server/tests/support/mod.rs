@@ -130,7 +130,7 @@ impl TestServer {
     }
 
     /// Waits until a counter has this value.
-    pub fn wait_until(&self, condition: impl Fn(&Statistics) -> bool) {
+    pub fn wait_until(&self, mut condition: impl FnMut(&Statistics) -> bool) {
         let begun = std::time::Instant::now();
         while !condition(&self.statistics) {
             assert!(
