@@ -54,8 +54,8 @@ pub trait Host: Sized + 'static {
     /// Drops a guard that has nothing to tell: somebody looks.
     fn disarm(guard: Self::Guard);
 
-    /// The error of a promise that is resolved with itself.
-    fn cycle() -> Self::Error;
+    /// The error of a promise that is resolved with one that waits for it, or with itself.
+    fn cycle(promise: &Promise<Self>, source: &Promise<Self>) -> Self::Error;
 
     /// The error of a promise that nobody waits for any more.
     fn cancellation() -> Self::Error;

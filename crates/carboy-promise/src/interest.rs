@@ -23,6 +23,11 @@ impl<H: Host> Interest<H> {
         self.0.as_ref().and_then(WeakPromise::upgrade)
     }
 
+    /// Whether it is in this promise.
+    pub(crate) fn is_in(&self, promise: &Promise<H>) -> bool {
+        self.0.as_ref().is_some_and(|known| known.is(promise))
+    }
+
     /// Ends the interest and cancels nothing.
     pub fn end(mut self) {
         if let Some(promise) = self.0.take().and_then(|promise| promise.upgrade()) {

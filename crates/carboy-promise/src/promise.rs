@@ -12,15 +12,18 @@
 //! What `finally` was given is done on the way: it waits in the pending state, and is taken
 //! out by whoever comes first, the reaction to the source or the cancellation.
 
+mod cycle;
 mod resolver;
 #[cfg(test)]
 mod tests;
+mod view;
 mod weak;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use resolver::Resolver;
+pub use view::View;
 pub use weak::WeakPromise;
 
 use crate::interest::{in_turn, turn};
@@ -52,6 +55,8 @@ struct State<H: Host> {
     guard: Option<H::Guard>,
     /// How many are interested in the outcome.
     interested: usize,
+    /// How many promises have said that they depend on this one and have not come to react.
+    expected: usize,
     /// What came to react while earlier reactions were being queued, to come after them.
     late: Option<Vec<Reaction<H>>>,
 }
@@ -73,24 +78,6 @@ struct Pending<H: Host> {
     sources: Vec<Interest<H>>,
     on_cancel: Option<CancelHook>,
     cleanup: Option<H::Cleanup>,
-}
-
-/// What a promise shows of itself.
-pub enum View<'a, H: Host> {
-    /// It is pending.
-    Pending {
-        /// What waits for it.
-        reactions: &'a [Reaction<H>],
-        /// What is to be done if it is cancelled.
-        cleanup: Option<&'a H::Cleanup>,
-    },
-    /// It is settled.
-    Settled {
-        /// How it was settled.
-        outcome: &'a Outcome<H>,
-        /// What tells of an error if nobody ever looks.
-        guard: Option<&'a H::Guard>,
-    },
 }
 
 impl<H: Host> Clone for Promise<H> {
@@ -134,6 +121,7 @@ impl<H: Host> Promise<H> {
             handled: false,
             guard: None,
             interested: 0,
+            expected: 0,
             late: None,
         };
         Self(Arc::new(Shared {
@@ -189,23 +177,6 @@ impl<H: Host> Promise<H> {
     /// Whether it was settled a moment ago, at least. Takes no lock.
     pub(crate) fn has_been_settled(&self) -> bool {
         self.0.has_been_settled.load(Ordering::Relaxed)
-    }
-
-    /// Shows the outcome, or what waits for it, unless the promise is in use right now: for
-    /// garbage collectors, which may come at any moment.
-    pub fn inspect(&self, see: impl FnOnce(View<'_, H>)) {
-        if let Ok(state) = self.0.state.try_lock() {
-            see(match &state.phase {
-                Phase::Settled(outcome) => View::Settled {
-                    outcome,
-                    guard: state.guard.as_ref(),
-                },
-                Phase::Pending(pending) => View::Pending {
-                    reactions: &pending.reactions,
-                    cleanup: pending.cleanup.as_ref(),
-                },
-            });
-        }
     }
 
     /// Notes that somebody looks at the outcome: a rejection is not unhandled any more.
@@ -281,9 +252,15 @@ impl<H: Host> Promise<H> {
         state.interested == 0 && matches!(state.phase, Phase::Pending(_))
     }
 
-    /// Adds a source: this promise loses its interest in it when it is settled.
+    /// Adds a source: this promise loses its interest in it when it is settled. A reaction of
+    /// this promise to the source is to follow.
     pub fn depend_on(&self, source: &Self) {
-        let interest = source.interest();
+        let interest = {
+            let mut state = source.state();
+            state.interested += 1;
+            state.expected += 1;
+            Interest::new(source)
+        };
         let unneeded = match &mut self.state().phase {
             Phase::Pending(pending) => {
                 pending.sources.push(interest);
@@ -293,6 +270,19 @@ impl<H: Host> Promise<H> {
         };
         drop(unneeded);
         H::depends_anew(&self.0.home);
+    }
+
+    /// Takes the last source away again, which is not given up.
+    fn depend_no_more_on(&self, source: &Self) {
+        let interest = match &mut self.state().phase {
+            Phase::Pending(pending) => pending.sources.pop_if(|last| last.is_in(source)),
+            Phase::Settled(_) => None,
+        };
+        if let Some(interest) = interest {
+            interest.end();
+            let mut state = source.state();
+            state.expected = state.expected.saturating_sub(1);
+        }
     }
 
     /// Sets what gives up the work when the promise is cancelled. An earlier hook is
@@ -332,6 +322,9 @@ impl<H: Host> Promise<H> {
         let state = &mut *locked;
         let outcome = match &mut state.phase {
             Phase::Pending(pending) => {
+                if !matches!(reaction, Reaction::Waiter(_)) {
+                    state.expected = state.expected.saturating_sub(1);
+                }
                 let unneeded = pending.forget_what_is_not_needed();
                 pending.reactions.push(reaction);
                 drop(locked);

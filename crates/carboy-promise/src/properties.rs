@@ -163,9 +163,9 @@ impl World {
                     Returning::Error => {
                         resolver.reject("no".to_owned());
                     }
-                    // An older one, so that none waits for itself.
+                    // It may wait for this one: then it is told.
                     Returning::Promise(source) => {
-                        if let Some((_, source)) = self.pick(source, number) {
+                        if let Some((_, source)) = self.pick(source, count) {
                             resolver.follow(&source);
                         }
                     }
@@ -217,7 +217,22 @@ impl World {
         !self.known[number].is_pending()
     }
 
+    /// Looks whether a promise waits for itself, by whatever way.
+    fn check_for_cycles(&self) {
+        for start in self.known.iter().filter_map(WeakPromise::upgrade) {
+            let mut open = start.sources();
+            let mut seen = HashSet::new();
+            while let Some(promise) = open.pop() {
+                assert!(promise != start, "a promise waits for itself");
+                if seen.insert(promise.id()) {
+                    open.extend(promise.sources());
+                }
+            }
+        }
+    }
+
     fn check(&mut self) {
+        self.check_for_cycles();
         for (number, known) in self.known.iter().enumerate() {
             let Some(promise) = known.upgrade() else {
                 continue;

@@ -233,7 +233,7 @@ impl Host for TestHost {
         guard.0 = None;
     }
 
-    fn cycle() -> String {
+    fn cycle(_: &Core, _: &Core) -> String {
         "cycle".to_owned()
     }
 

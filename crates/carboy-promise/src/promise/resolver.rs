@@ -1,6 +1,6 @@
 //! The right to settle a promise.
 
-use super::{Phase, Promise};
+use super::{Phase, Promise, cycle};
 use crate::{Host, Job, Outcome};
 
 /// The right to settle a promise, which is used up by the first use of it or of a clone.
@@ -66,15 +66,20 @@ impl<H: Host> Resolver<H> {
     }
 
     /// Resolves the promise with another one, whose outcome it takes over. A promise can't
-    /// wait for itself: then it is rejected.
+    /// wait for itself, or for one that waits for it: then it is rejected.
     pub fn follow(&self, source: &Promise<H>) -> bool {
         if *source == self.promise {
-            return self.reject(H::cycle());
+            return self.reject(H::cycle(&self.promise, source));
         }
         let Some(resolver) = self.pass_on() else {
             return false;
         };
         self.promise.depend_on(source);
+        if cycle::would_close(&self.promise, source) {
+            // The source is to be told the reason, and not given up.
+            self.promise.depend_no_more_on(source);
+            return resolver.reject(H::cycle(&self.promise, source));
+        }
         let source = source.clone();
         H::enqueue(&self.promise.0.home, Job::Follow { resolver, source });
         true

@@ -218,7 +218,9 @@ impl Promise {
     /// Return a promise with the same outcome, which may be cancelled without this one.
     fn shield(&self, py: Python<'_>) -> PyResult<Self> {
         let (core, resolver) = self.derive(py, "shield")?;
+        // Interest that is never lost, so that it is not given up with this one.
         self.core().keep();
+        core.depend_on(self.core());
         self.core().react(Reaction::Follow(resolver));
         Ok(Self::new(core))
     }

@@ -144,9 +144,20 @@ impl Host for PromiseHost {
         guard.disarm();
     }
 
-    fn cycle() -> Failure {
-        let error = PyTypeError::new_err("a promise can't be resolved with itself");
-        Python::attach(|py| Failure::new(py, error))
+    fn cycle(promise: &Core, source: &Core) -> Failure {
+        Python::attach(|py| {
+            let own = promise.origin().describe(py);
+            let message = if promise == source {
+                format!("a promise can't be resolved with itself ({own})")
+            } else {
+                format!(
+                    "a promise can't be resolved with one that waits for it: they would wait for \
+                     each other for ever (the promise: {own}; the one that waits for it: {})",
+                    source.origin().describe(py)
+                )
+            };
+            Failure::new(py, PyTypeError::new_err(message))
+        })
     }
 
     fn cancellation() -> Failure {
