@@ -25,6 +25,10 @@ use crate::stream::{Socket, Stream};
 use crate::upload::Upload;
 use crate::{Error, ErrorKind};
 
+/// hyper's own limit of header fields. It makes room for as many at each response, and quicker if
+/// it was told of no other limit.
+const HYPER_HEADER_COUNT: usize = 100;
+
 /// Starts a task on this thread.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) -> AbortHandle {
     tokio::task::spawn_local(task).abort_handle()
@@ -69,8 +73,11 @@ impl Http1Connection {
     ) -> Result<Self, Error> {
         let activity = Rc::new(Activity::default());
         let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity), true));
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(limits.header_count)
+        let mut builder = http1::Builder::new();
+        if limits.header_count != HYPER_HEADER_COUNT {
+            builder.max_headers(limits.header_count);
+        }
+        let (sender, connection) = builder
             .max_header_size(limits.head_bytes)
             .title_case_headers(true)
             .handshake(stream)

@@ -35,7 +35,7 @@ pub struct Request {
     /// Who sends it. Kept from other origins when redirected.
     pub authentication: Option<Arc<Authentication>>,
     /// When it is made again.
-    pub retries: Retries,
+    pub retries: Arc<Retries>,
     /// Cookies to send and to store.
     pub cookies: Option<Arc<CookieJar>>,
     /// Whether cookies that a redirect sets are sent along by the requests that follow from it,
@@ -62,7 +62,7 @@ impl Request {
             timeouts: Timeouts::default(),
             redirects: Some(MOST_REDIRECTS),
             authentication: None,
-            retries: Retries::default(),
+            retries: Arc::default(),
             cookies: None,
             keeps_own_cookies: false,
             way: Way::Default,

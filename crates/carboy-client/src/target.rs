@@ -1,5 +1,6 @@
 //! Whereto a connection leads: what connections are pooled by.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,8 +10,10 @@ use crate::proxy::Proxy;
 use crate::{Error, ErrorKind};
 
 /// A server, and the way to it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
+    /// The hash of what follows: each call looks several times for what its target has.
+    hash: u64,
     pub(crate) is_tls: bool,
     /// A name in ASCII, or an address without brackets.
     pub(crate) host: String,
@@ -25,6 +28,12 @@ pub(crate) enum Route {
     /// A socket of this machine, whatever the URL's host.
     Unix(PathBuf),
     Proxy(Arc<Proxy>),
+}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 impl Target {
@@ -47,7 +56,10 @@ impl Target {
             }
         };
         let port = url.port().unwrap_or(if is_tls { 443 } else { 80 });
+        let mut hasher = DefaultHasher::new();
+        (is_tls, &host, port, &route).hash(&mut hasher);
         Ok(Self {
+            hash: hasher.finish(),
             is_tls,
             host,
             port,

@@ -178,12 +178,12 @@ fn retries_are_for_what_may_be_repeated() {
         );
         count.set(0);
         let mut request = get(upstream.url("/"));
-        request.retries.attempts = 2;
+        Arc::make_mut(&mut request.retries).attempts = 2;
         let (_, content) = fetch(&client, request).await.unwrap();
         assert_eq!((content.as_str(), count.get()), ("at last", 3));
         count.set(0);
         let mut request = post(upstream.url("/"), "order");
-        request.retries.attempts = 2;
+        Arc::make_mut(&mut request.retries).attempts = 2;
         let (response, _) = fetch(&client, request).await.unwrap();
         assert_eq!((response.head.status.as_u16(), count.get()), (503, 1));
     });

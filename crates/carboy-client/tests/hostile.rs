@@ -344,7 +344,7 @@ fn a_connection_that_is_closed_as_idle_when_the_request_comes() {
         // and none where that is switched off.
         first().await;
         let mut request = get(upstream.url("/"));
-        request.retries.repeats_stale = false;
+        std::sync::Arc::make_mut(&mut request.retries).repeats_stale = false;
         fails_with(&client, request, kind).await;
         assert_eq!(upstream.connections(), 3);
     });

@@ -117,7 +117,8 @@ impl Call {
         let limit = household.settings.response.content_bytes;
         let limit = (!request.is_streamed).then_some(limit);
         let response = home::client_here(household).send(request);
-        runtime::spawn(run(response, limit, cancelled, self, reading));
+        // The runtime moves a task several times: what is as large as this is moved once.
+        runtime::spawn(Box::pin(run(response, limit, cancelled, self, reading)));
     }
 
     /// Rejects the promise: the call can't be made.

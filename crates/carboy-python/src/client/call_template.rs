@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carboy_client::{Authentication, Request, Retries, Timeouts, Way};
+use carboy_client::{Authentication, Request, RequestBody, Retries, Timeouts, Way};
 use http::HeaderMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
@@ -32,7 +32,7 @@ pub(crate) struct CallTemplate {
     timeouts: Timeouts,
     redirects: Option<usize>,
     authentication: Option<Arc<Authentication>>,
-    retries: Retries,
+    retries: Arc<Retries>,
     cookies: Option<Arc<carboy_client::CookieJar>>,
     way: Way,
     request_class: Py<PyAny>,
@@ -75,7 +75,7 @@ impl CallTemplate {
             timeouts: arguments::timeouts(timeouts)?,
             redirects,
             authentication: authentication.map(|one| Arc::clone(&one.get().authentication)),
-            retries: arguments::retries(retries, repeats_stale)?,
+            retries: Arc::new(arguments::retries(retries, repeats_stale)?),
             cookies: cookies.map(|cookies| Arc::clone(&cookies.get().jar)),
             way,
             request_class,
@@ -86,7 +86,7 @@ impl CallTemplate {
 
     /// Begin a call, and return the promise of its response; or ``None`` if this call needs more
     /// than that: the template is old, calls are to be noted, or the URL is no text.
-    fn begin(
+    pub(super) fn begin(
         slf: &Bound<'_, Self>,
         method: &Bound<'_, PyString>,
         url: &Bound<'_, PyAny>,
@@ -156,15 +156,20 @@ impl CallTemplate {
 
     fn request(&self, method: http::Method, url: url::Url) -> Request {
         Request {
+            method,
+            url,
+            target: None,
             headers: Arc::clone(&self.headers),
+            body: RequestBody::Empty,
             timeouts: self.timeouts,
             redirects: self.redirects,
             authentication: self.authentication.clone(),
-            retries: self.retries.clone(),
+            retries: Arc::clone(&self.retries),
             cookies: self.cookies.clone(),
             keeps_own_cookies: true,
             way: self.way.clone(),
-            ..Request::new(method, url)
+            is_plain: false,
+            is_streamed: false,
         }
     }
 

@@ -179,7 +179,7 @@ impl HttpClient {
         if let Some(timeouts) = timeouts {
             call.timeouts = timeouts;
         }
-        call.retries = retries;
+        call.retries = Arc::new(retries);
         made.begin(py, Arc::clone(&self.household), call)?;
         Ok(promise)
     }

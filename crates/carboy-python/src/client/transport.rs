@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
-use carboy_client::{
-    Client, Error, ErrorKind, Proxy, Request, ResponseBody, Retries, Timeouts, Way,
-};
+use carboy_client::{Client, Error, ErrorKind, Proxy, Request, ResponseBody, Timeouts, Way};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pyo3::exceptions::PyValueError;
@@ -252,10 +250,6 @@ fn prepare(
             total: None,
         },
         redirects: None,
-        retries: Retries {
-            attempts: 0,
-            ..Retries::default()
-        },
         way,
         is_plain: true,
         is_streamed: true,
