@@ -11,6 +11,7 @@ from typing import (
     Self,
     TypeVar,
     TypeVarTuple,
+    Unpack,
     final,
     type_check_only,
 )
@@ -29,6 +30,8 @@ from carboy._carboy_promises import (
     holds_promises,
     keep_causes,
 )
+from carboy.http.options import CallOptions, Dependency
+from carboy.http.response import Response
 
 __all__ = [
     "AppContextBase",
@@ -46,6 +49,7 @@ __all__ = [
     "NativeEventLoop",
     "NativeServer",
     "OriginalParts",
+    "PlainCalls",
     "PlainResponse",
     "Promise",
     "PromiseAwaiter",
@@ -427,6 +431,17 @@ class CallTemplate:
         response_class: Callable[[Any, ResponseData], Any],
     ) -> Self: ...
     def begin(self, method: str, url: object) -> Promise[Any] | None: ...
+
+@disjoint_base
+class PlainCalls:
+    def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
+    def __getnewargs__(self) -> tuple[()]: ...
+    def get(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]: ...
+    def head(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]: ...
+    def delete(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]: ...
+    def _note_change(self) -> None: ...
+    def _count_changes(self) -> tuple[int, int, int]: ...
+    def _keep_template(self, template: CallTemplate, changes: tuple[int, int, int]) -> None: ...
 
 @final
 class ResponseData:

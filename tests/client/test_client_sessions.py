@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.raw_upstream import RawUpstream, ok
@@ -98,6 +99,37 @@ def test_whatever_is_changed_the_next_call_has(upstream: RawUpstream) -> None:
     session.close()
     with pytest.raises(http.ClientClosed):
         session.get(upstream.url).result()
+
+
+def test_a_copy_has_settings_of_its_own(upstream: RawUpstream) -> None:
+    original = http.Session(base_url=upstream.url)
+    original.get("/first").result()
+    other = copy.copy(original)
+    other.base_url = f"{upstream.url}/other"
+    for session in (original, other, original):
+        session.get("/a").result()
+    assert [target_of(request) for request in upstream.requests] == [
+        "/first",
+        "/a",
+        "/other/a",
+        "/a",
+    ]
+
+
+def test_a_subclass_sees_the_calls_that_it_overrides(upstream: RawUpstream) -> None:
+    seen = []
+
+    class Watching(http.Session):
+        def get(self, url: Any, **options: Any) -> Any:
+            seen.append((url, options))
+            return super().get(url, **options)
+
+    with Watching(base_url=upstream.url) as session:
+        for options in ({}, {"timeout": 5}, {}):
+            assert session.get("/a", **options).result().json() == {"a": 1}
+    assert seen == [("/a", {}), ("/a", {"timeout": 5}), ("/a", {})]
+    with pytest.raises(TypeError, match="url"):
+        session.get()  # type: ignore[call-arg]
 
 
 def test_a_request_is_made_when_it_is_asked_for(upstream: RawUpstream) -> None:

@@ -26,8 +26,8 @@ mod carboy_module {
     #[pymodule_export]
     use super::client::{
         CallTemplate, ContentStream, CookieJar, EventStream, HttpAuthentication, HttpClient,
-        OriginalParts, PlainResponse, ResponseData, Transport, Upload, forget_blocking_thread,
-        names_a_proxy,
+        OriginalParts, PlainCalls, PlainResponse, ResponseData, Transport, Upload,
+        forget_blocking_thread, names_a_proxy,
     };
     #[pymodule_export]
     use super::event_loop::{

@@ -22,12 +22,12 @@ def request(method: str, url: Dependency[str], **options: Unpack[CallOptions]) -
 
 def get(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a GET; see ``Session.request``."""
-    return _shared.request("GET", url, **options) if options else _shared._begin("GET", url)
+    return _shared.get(url, **options)
 
 
 def head(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a HEAD; see ``Session.request``."""
-    return _shared.request("HEAD", url, **options) if options else _shared._begin("HEAD", url)
+    return _shared.head(url, **options)
 
 
 def options(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
@@ -52,7 +52,7 @@ def patch(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Respo
 
 def delete(url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
     """Begin a DELETE; see ``Session.request``."""
-    return _shared.request("DELETE", url, **options) if options else _shared._begin("DELETE", url)
+    return _shared.delete(url, **options)
 
 
 def stream(method: str, url: Dependency[str], **options: Unpack[StreamOptions]) -> StreamedCall:

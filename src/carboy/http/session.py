@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from carboy._carboy import CallTemplate, HttpClient, Promise, holds_promises
+from carboy._carboy import CallTemplate, HttpClient, PlainCalls, Promise, holds_promises
 from carboy.cancellation import outgoing_deadline
 from carboy.http.authentication import (
     AuthTypes,
@@ -59,7 +59,7 @@ class _Default:
 DEFAULT = _Default()
 
 
-class Session:
+class Session(PlainCalls):
     """Calls with a base URL, headers, cookies, limits and connections in common.
 
     It may be made anywhere, once, and be used from every thread and event loop: each loop has
@@ -87,12 +87,6 @@ class Session:
         hooks: Functions that are called with each ``request`` before it is sent, and with each
             ``response``.
     """
-
-    #: How often a setting was changed.
-    _changes: int = 0
-    #: What plain calls need, and how often settings, headers and cookies had been changed when it
-    #: was made.
-    _prepared: tuple[CallTemplate, int, int, int] | None = None
 
     def __init__(
         self,
@@ -153,9 +147,8 @@ class Session:
         return session
 
     def __setattr__(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-        if name != "_prepared":
-            object.__setattr__(self, "_changes", self._changes + 1)
+        super().__setattr__(name, value)
+        self._note_change()
 
     @property
     def _native(self) -> HttpClient:
@@ -328,17 +321,7 @@ class Session:
         return None if self._uds is None else f"unix:{self._uds}"
 
     def _begin(self, method: str, url: Dependency[str]) -> Promise[Response]:
-        """Begin a call that has no options."""
-        prepared = self._prepared
-        if prepared is not None and not self.hooks:
-            template, changes, headers_changes, cookies_changes = prepared
-            if (
-                changes == self._changes
-                and headers_changes == self.headers.changes
-                and cookies_changes == self.cookies.changes
-                and (promise := template.begin(method, url)) is not None
-            ):
-                return promise
+        """Begin a call that has no options, and for which no template is ready."""
         made = None if isinstance(url, Promise) else self._make_template()
         if made is not None and (promise := made.begin(method, url)) is not None:
             return promise
@@ -348,7 +331,7 @@ class Session:
         """Make ready what plain calls need, if that suffices for them."""
         client = self._native
         # What is changed from here on makes the template out of date.
-        changes = (self._changes, self.headers.changes, self.cookies.changes)
+        changes = self._count_changes()
         has_own = "authorization" in self.headers
         may_have_netrc = self.auth is None and self.trust_env and not has_own and has_netrc()
         if self.hooks or self.params or may_have_netrc or are_all_noted():
@@ -370,7 +353,7 @@ class Session:
             request_class=Request,
             response_class=Response,
         )
-        self._prepared = (template, *changes)
+        self._keep_template(template, changes)
         return template
 
     def _absolute(self, url: str) -> str:
@@ -391,18 +374,6 @@ class Session:
         )
         return netrc_authentication(url) if self.trust_env and not has_own else None
 
-    def get(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
-        """Begin a GET; see ``request``."""
-        if options:
-            return self.request("GET", url, **options)
-        return self._begin("GET", url)
-
-    def head(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
-        """Begin a HEAD; see ``request``."""
-        if options:
-            return self.request("HEAD", url, **options)
-        return self._begin("HEAD", url)
-
     def options(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin an OPTIONS; see ``request``."""
         return self.request("OPTIONS", url, **options)
@@ -418,12 +389,6 @@ class Session:
     def patch(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
         """Begin a PATCH; see ``request``."""
         return self.request("PATCH", url, **options)
-
-    def delete(self, url: Dependency[str], **options: Unpack[CallOptions]) -> Promise[Response]:
-        """Begin a DELETE; see ``request``."""
-        if options:
-            return self.request("DELETE", url, **options)
-        return self._begin("DELETE", url)
 
     def stream(
         self, method: str, url: Dependency[str], **options: Unpack[StreamOptions]
