@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import io
 import pickle
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -365,3 +367,21 @@ def test_what_is_not_covered_goes_the_old_way(
     assert not is_carboys(session.get(upstream.url, headers={"Upgrade": "x"}))
     session.mount("http://", FromAddress())
     assert not is_carboys(session.get(upstream.url))
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_response_goes_without_a_collection_of_garbage(
+    upstream: Upstream, session: requests.Session, *, is_streamed: bool
+) -> None:
+    upstream.answers["/"] = answer(body=b"x" * 100_000)
+    gc.collect()
+    gc.disable()
+    try:
+        response = session.get(upstream.url, stream=is_streamed)
+        assert len(response.content) == 100_000
+        file = weakref.ref(response.raw._fp)
+        assert file() is not None
+        del response
+        assert file() is None
+    finally:
+        gc.enable()

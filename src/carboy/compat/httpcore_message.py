@@ -27,7 +27,7 @@ class Content:
 
     def __iter__(self) -> Iterator[bytes]:
         response = self._response
-        if ready := response.ready:
+        if ready := response.take_ready():
             yield ready
         if response.is_complete:
             return
@@ -53,7 +53,7 @@ class AsyncContent:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         response = self._response
-        if ready := response.ready:
+        if ready := response.take_ready():
             yield ready
         if response.is_complete:
             return

@@ -42,8 +42,15 @@ class ContentFile:
         self.version: int = response.version
         self.status: int = response.status
         self.reason = response.reason.decode("latin-1")
-        #: What `read_chunked` looks for: there is somebody to read from.
-        self.fp = self
+
+    @property
+    def fp(self) -> ContentFile:
+        """What `read_chunked` looks for: there is somebody to read from.
+
+        It is no attribute: a file that refers to itself, and with it the content, would be kept
+        until the next collection of garbage.
+        """
+        return self
 
     @property
     def msg(self) -> HTTPMessage:
@@ -88,7 +95,7 @@ class ContentFile:
         """Return how much there is in the buffer, for who is about to read."""
         self.is_untouched = False
         if self._has_ready:
-            self._buffer = self._response.ready
+            self._buffer = self._response.take_ready()
             self._has_ready = False
         return len(self._buffer) - self._start
 

@@ -1,6 +1,6 @@
 //! A response for another HTTP library: as it came.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use carboy_client::ResponseHead;
@@ -18,7 +18,8 @@ use crate::promise::{Promise, wait_in_any_code};
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct PlainResponse {
     head: ResponseHead,
-    ready: Vec<Bytes>,
+    /// Until it is taken: nobody is to keep the content twice.
+    ready: Mutex<Vec<Bytes>>,
     /// What is raised instead of further content.
     failure: Mutex<Option<PyErr>>,
     rest: Option<Rest>,
@@ -41,7 +42,7 @@ impl PlainResponse {
     ) -> Self {
         Self {
             head,
-            ready,
+            ready: Mutex::new(ready),
             failure: Mutex::new(failure),
             rest,
         }
@@ -120,16 +121,15 @@ impl PlainResponse {
         }
     }
 
-    /// The content that came with the head.
-    #[getter]
-    fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        joined(py, &self.ready)
+    /// Return the content that came with the head, the first time.
+    fn take_ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        joined(py, &std::mem::take(&mut *self.lock_ready()))
     }
 
-    /// Its size in bytes.
+    /// How many bytes of content came with the head and were not taken.
     #[getter]
     fn ready_size(&self) -> usize {
-        self.ready.iter().map(Bytes::len).sum()
+        self.lock_ready().iter().map(Bytes::len).sum()
     }
 
     /// Whether that is all there is.
@@ -184,7 +184,7 @@ impl PlainResponse {
     ///
     /// Code that wants everything waits once for it, and not once for each piece.
     fn read_all<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Option<Py<PyAny>>)> {
-        let mut pieces = self.ready.clone();
+        let mut pieces = std::mem::take(&mut *self.lock_ready());
         let failure = match (self.raise_failure(), &self.rest) {
             (Err(failure), _) => Some(failure.into_value(py).into_any()),
             (Ok(()), Some(Rest::Thread(rest))) => {
@@ -229,6 +229,10 @@ impl PlainResponse {
 }
 
 impl PlainResponse {
+    fn lock_ready(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn raise_failure(&self) -> PyResult<()> {
         let failure = {
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
