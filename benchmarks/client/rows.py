@@ -58,6 +58,7 @@ PEERS = (
     Peer("httpx", "Httpx", "uvloop", "httpx"),
     Peer("httpx, installed", "Httpx", "carboy", "httpx", installed="httpx"),
     Peer("httpx2", "Httpx2", "uvloop", "httpx2"),
+    Peer("httpx2, installed", "Httpx2", "carboy", "httpx2", installed="httpx2"),
     Peer("niquests", "NiquestsAsync", "uvloop", "niquests", environment="niquests"),
     Peer("pyreqwest", "Pyreqwest", "uvloop", "pyreqwest"),
     Peer("pyqwest", "Pyqwest", "uvloop", "pyqwest"),
