@@ -134,7 +134,10 @@ fn a_request_counts_until_the_application_is_done_although_its_client_has_gone()
 
     let mut second = server.connect();
     assert_refused(&second.send(AT_ONCE).reply().unwrap());
+    assert_eq!(server.statistics.in_flight_requests(), 1);
+    // The application gives up, on the server's thread.
     drop(request);
+    server.wait_until(|statistics| statistics.in_flight_requests() == 0);
     assert_eq!(second.send(AT_ONCE).reply().unwrap().status, 200);
 }
 
