@@ -23,6 +23,7 @@ use super::watchdog::Watch;
 use super::watched_object::{WatchedObjects, open_descriptor_number};
 use super::{Handle, QueuedHandle};
 use crate::client;
+use crate::ffi::allocator;
 use crate::ffi::attached_cell::AttachedCell;
 use crate::ffi::free_list::new_object;
 use crate::ffi::{descriptor, thread_state};
@@ -227,11 +228,12 @@ fn cancel(py: Python<'_>, handle: Option<QueuedHandle>) -> PyResult<()> {
 #[pymethods]
 impl NativeEventLoop {
     #[new]
-    #[pyo3(signature = (*_arguments, **_keywords))]
+    #[pyo3(signature = (*arguments, **_keywords))]
     fn new(
-        _arguments: &Bound<'_, PyTuple>,
+        arguments: &Bound<'_, PyTuple>,
         _keywords: Option<&Bound<'_, pyo3::types::PyDict>>,
     ) -> PyResult<Self> {
+        allocator::keep_freed_memory(arguments.py());
         Ok(Self {
             queues: Arc::new(EventLoop::new()?),
             stop_requested: AtomicBool::new(false),

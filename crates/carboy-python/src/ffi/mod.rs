@@ -3,6 +3,7 @@
 //! Each function here is safe to call and keeps raw pointers to itself.
 #![expect(unsafe_code, reason = "this folder is the one place for it")]
 
+pub(crate) mod allocator;
 pub(crate) mod attached_cell;
 pub(crate) mod buffer;
 pub(crate) mod context;
