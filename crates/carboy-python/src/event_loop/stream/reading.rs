@@ -6,10 +6,12 @@ use std::mem::MaybeUninit;
 use carboy_event_loop::Interest;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use rustix::net::RecvFlags;
 
 use super::StreamTransport;
 use crate::event_loop::system_error::{ends_the_loop, is_try_again, os_error};
+use crate::event_loop::tls::TlsProtocol;
 use crate::ffi::{buffer, descriptor};
 use crate::names;
 
@@ -34,10 +36,12 @@ impl StreamTransport {
             let protocol = protocol.bind(py).clone();
             (protocol, state.is_buffered, state.last_read_bytes)
         };
-        if is_buffered {
-            Self::read_into_protocol(slf, &protocol)
-        } else {
+        if !is_buffered {
             Self::read_for_protocol(slf, &protocol, last_read_bytes)
+        } else if let Ok(tls) = protocol.cast_exact::<TlsProtocol>() {
+            Self::read_for_tls(slf, tls, last_read_bytes)
+        } else {
+            Self::read_into_protocol(slf, &protocol)
         }
     }
 
@@ -47,11 +51,44 @@ impl StreamTransport {
         last_read_bytes: usize,
     ) -> PyResult<()> {
         let py = slf.py();
+        let Some(data) = Self::receive_bytes(slf, last_read_bytes)? else {
+            return Ok(());
+        };
+        if data.as_bytes().is_empty() {
+            return Self::end_of_stream(slf, protocol);
+        }
+        let received = protocol.call_method1(pyo3::intern!(py, "data_received"), (data,));
+        Self::check(slf, received, "protocol.data_received() call failed.")
+    }
+
+    /// As [`Self::read_into_protocol`], for a protocol that is native: it needs no buffer.
+    fn read_for_tls(
+        slf: &Bound<'_, Self>,
+        tls: &Bound<'_, TlsProtocol>,
+        last_read_bytes: usize,
+    ) -> PyResult<()> {
+        let Some(data) = Self::receive_bytes(slf, last_read_bytes)? else {
+            return Ok(());
+        };
+        if data.as_bytes().is_empty() {
+            return Self::end_of_stream(slf, tls);
+        }
+        let received = TlsProtocol::receive(tls, &data);
+        Self::check(slf, received, "protocol.buffer_updated() call failed.")
+    }
+
+    /// Reads what is there; no bytes are the end of the stream. None says that there is nothing
+    /// to be done: nothing was there, or the connection has failed and is closed.
+    fn receive_bytes<'py>(
+        slf: &Bound<'py, Self>,
+        last_read_bytes: usize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let py = slf.py();
         let this = slf.get();
         let data = if last_read_bytes < COPIED_READ_BYTES {
             this.event_loop.get().with_read_buffer(|buffer| {
                 let received = this.receive(buffer);
-                received.map(|bytes| pyo3::types::PyBytes::new(py, bytes))
+                received.map(|bytes| PyBytes::new(py, bytes))
             })
         } else {
             let capacity_bytes = (2 * last_read_bytes).min(READ_BYTES);
@@ -61,18 +98,17 @@ impl StreamTransport {
         };
         let data = match data {
             Ok(data) => data,
-            Err(error) if is_try_again(&error) => return Ok(()),
-            Err(error) => return Self::read_failed(slf, &error),
+            Err(error) if is_try_again(&error) => return Ok(None),
+            Err(error) => {
+                Self::read_failed(slf, &error)?;
+                return Ok(None);
+            }
         };
         let length_bytes = data.as_bytes().len();
-        if length_bytes == 0 {
-            return Self::end_of_stream(slf, protocol);
-        }
-        if length_bytes != last_read_bytes {
+        if length_bytes != 0 && length_bytes != last_read_bytes {
             this.state().last_read_bytes = length_bytes;
         }
-        let received = protocol.call_method1(pyo3::intern!(py, "data_received"), (data,));
-        Self::check(slf, received, "protocol.data_received() call failed.")
+        Ok(Some(data))
     }
 
     fn read_into_protocol(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -90,7 +126,7 @@ impl StreamTransport {
         let lent = match lent {
             Ok(lent) => lent,
             Err(error) => {
-                return Self::check(slf, Err(error), "protocol.get_buffer() call failed.");
+                return Self::check::<()>(slf, Err(error), "protocol.get_buffer() call failed.");
             }
         };
         let received = buffer::with_writable(&lent, |buffer| {
@@ -133,11 +169,7 @@ impl StreamTransport {
     }
 
     /// Ends the connection if a method of the protocol has failed.
-    fn check(
-        slf: &Bound<'_, Self>,
-        result: PyResult<Bound<'_, PyAny>>,
-        what: &str,
-    ) -> PyResult<()> {
+    fn check<T>(slf: &Bound<'_, Self>, result: PyResult<T>, what: &str) -> PyResult<()> {
         match result {
             Ok(_) => Ok(()),
             Err(error) if ends_the_loop(slf.py(), &error) => Err(error),
@@ -161,7 +193,9 @@ impl StreamTransport {
                 Ok(())
             }
             Ok(false) => Self::close_gracefully(slf),
-            Err(error) => Self::check(slf, Err(error), "protocol.eof_received() call failed."),
+            Err(error) => {
+                Self::check::<()>(slf, Err(error), "protocol.eof_received() call failed.")
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Answer<T> {
 /// An `ssl.SSLObject` with the methods that are called for each message.
 pub(super) struct Engine {
     object: Py<PyAny>,
+    /// Whether it is of the standard library's class.
+    is_plain: bool,
     read: Py<PyAny>,
     write: Py<PyAny>,
     incoming: Py<PyAny>,
@@ -48,6 +50,7 @@ impl Engine {
             object.clone()
         };
         Ok(Self {
+            is_plain,
             read: calls.getattr(intern!(py, "read"))?.unbind(),
             write: calls.getattr(intern!(py, "write"))?.unbind(),
             object: object.unbind(),
@@ -101,6 +104,23 @@ impl Engine {
                 PyTypeError::new_err("SSLObject.read() must return the number of bytes")
             }),
             Answer::Again => Ok(Answer::Again),
+        }
+    }
+
+    /// Decrypts into a new object, as many bytes as `limit_bytes`; none is the end of the stream.
+    /// Only the class of the standard library is known to do that.
+    pub(super) fn read_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        limit_bytes: usize,
+    ) -> PyResult<Option<Answer<Bound<'py, PyBytes>>>> {
+        if !self.is_plain {
+            return Ok(None);
+        }
+        let result = self.read.bind(py).call1((limit_bytes,));
+        match again(py, result)? {
+            Answer::Done(data) => Ok(Some(Answer::Done(data.cast_into::<PyBytes>()?))),
+            Answer::Again => Ok(Some(Answer::Again)),
         }
     }
 

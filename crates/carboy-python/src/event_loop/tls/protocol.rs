@@ -416,7 +416,7 @@ impl TlsProtocol {
     }
 
     fn buffer_updated(slf: &Bound<'_, Self>, nbytes: usize) -> PyResult<()> {
-        Self::receive(slf, nbytes)
+        Self::receive_from_buffer(slf, nbytes)
     }
 
     fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {

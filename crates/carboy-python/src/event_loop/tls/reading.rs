@@ -13,6 +13,9 @@ use crate::event_loop::native_loop::TLS_BUFFER_BYTES;
 use crate::ffi::buffer;
 use crate::names;
 
+/// What one record of TLS carries at the most (RFC 8446, section 5.1).
+const RECORD_BYTES: usize = 16 * 1024;
+
 /// What one look at the engine has brought.
 struct Decrypted {
     bytes: usize,
@@ -22,12 +25,16 @@ struct Decrypted {
 
 impl TlsProtocol {
     /// The loop's buffer holds so many bytes of the peer.
-    pub(super) fn receive(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+    pub(super) fn receive_from_buffer(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+        let data = buffer::part(&slf.get().event_loop.get().tls_buffer(slf.py())?, 0, count)?;
+        Self::receive(slf, &data)
+    }
+
+    /// These are bytes of the peer.
+    pub(crate) fn receive(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let data = buffer::part(&this.event_loop.get().tls_buffer(py)?, 0, count)?;
-        this.engine.feed(&data)?;
-        drop(data);
+        this.engine.feed(data)?;
         match this.phase(py) {
             Phase::Unwrapped => Ok(()),
             Phase::Handshake => Self::do_handshake(slf),
@@ -107,28 +114,54 @@ impl TlsProtocol {
         Ok(Decrypted { bytes, is_end })
     }
 
+    /// Decrypts what is there, if that is no more than one record, straight into the object
+    /// that the application is given. None says that it may be more.
+    fn decrypt_record<'py>(
+        &self,
+        py: Python<'py>,
+        waiting_bytes: usize,
+    ) -> PyResult<Option<Answer<Bound<'py, PyBytes>>>> {
+        if waiting_bytes == 0 || waiting_bytes > RECORD_BYTES {
+            return Ok(None);
+        }
+        self.engine.read_bytes(py, waiting_bytes)
+    }
+
+    /// Decrypts all there is. Says whether the stream has ended.
+    fn decrypt_all<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+        let mut chunks = Vec::new();
+        let waiting_bytes = self.engine.incoming_bytes(py)?;
+        match self.decrypt_record(py, waiting_bytes)? {
+            Some(Answer::Again) => return Ok((PyBytes::new(py, b""), false)),
+            Some(Answer::Done(data)) => {
+                let bytes = data.as_bytes().len();
+                // As in decrypt: there is nothing more, and to ask for it costs an exception.
+                let is_all = bytes < waiting_bytes && self.engine.incoming_bytes(py)? == 0;
+                if is_all || bytes == 0 {
+                    return Ok((data, bytes == 0));
+                }
+                chunks.push(data);
+            }
+            None => {}
+        }
+        let room = self.event_loop.get().tls_buffer(py)?;
+        // What does not fit the loop's buffer at once is collected.
+        loop {
+            let Decrypted { bytes, is_end } = self.decrypt(&room, TLS_BUFFER_BYTES)?;
+            let data = buffer::with_bytes(&room, |plain| PyBytes::new(py, &plain[..bytes]))?;
+            if is_end || bytes < TLS_BUFFER_BYTES {
+                return Ok((joined(chunks, data)?, is_end));
+            }
+            chunks.push(data);
+        }
+    }
+
     /// Calls `data_received`, once, with all there is. Says whether the stream has ended.
     fn read_for_protocol(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        let room = this.event_loop.get().tls_buffer(py)?;
-        // What does not fit the loop's buffer at once is collected.
-        let chunks = PyList::empty(py);
-        let (last, is_end) = loop {
-            let Decrypted { bytes, is_end } = this.decrypt(&room, TLS_BUFFER_BYTES)?;
-            let data = buffer::with_bytes(&room, |plain| PyBytes::new(py, &plain[..bytes]))?;
-            if is_end || bytes < TLS_BUFFER_BYTES {
-                break (data, is_end);
-            }
-            chunks.append(data)?;
-        };
-        let data = if chunks.is_empty() {
-            last.into_any()
-        } else {
-            chunks.append(last)?;
-            PyBytes::new(py, b"").call_method1("join", (chunks,))?
-        };
-        if !data.is_empty()?
+        let (data, is_end) = this.decrypt_all(py)?;
+        if !data.as_bytes().is_empty()
             && let Some(protocol) = this.protocol(py)
         {
             protocol.call_method1(intern!(py, "data_received"), (data,))?;
@@ -198,4 +231,19 @@ impl TlsProtocol {
             Phase::Shutdown => Self::do_shutdown(slf),
         }
     }
+}
+
+/// Chunks and the last one, as one object.
+fn joined<'py>(
+    mut chunks: Vec<Bound<'py, PyBytes>>,
+    last: Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    if chunks.is_empty() {
+        return Ok(last);
+    }
+    let py = last.py();
+    chunks.push(last);
+    let chunks = PyList::new(py, chunks)?;
+    let all = PyBytes::new(py, b"").call_method1(intern!(py, "join"), (chunks,))?;
+    Ok(all.cast_into::<PyBytes>()?)
 }

@@ -154,6 +154,9 @@ impl TlsProtocol {
 }
 
 fn length_bytes(data: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        return Ok(bytes.as_bytes().len());
+    }
     if data.is_instance(names::memory_view(data.py())?)? {
         return data.getattr(intern!(data.py(), "nbytes"))?.extract();
     }
