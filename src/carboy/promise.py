@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextvars
 import functools
@@ -17,9 +16,11 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from carboy._carboy import Promise, call_on_own_stack, holds_promises
+from carboy._carboy import Promise, holds_promises
+from carboy.thread_handlers import call_in_thread
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Iterable
     from types import CodeType
 
@@ -151,16 +152,9 @@ def in_thread(function: Callable[[Any], Any]) -> Callable[[Any], Promise[Any]]:
 
     @functools.wraps(function)
     def begin(argument: Any) -> Promise[Any]:
-        return Promise(_call_in_thread(contextvars.copy_context(), function, argument))
+        return Promise(call_in_thread(contextvars.copy_context(), function, argument))
 
     return begin
-
-
-async def _call_in_thread(
-    context: contextvars.Context, function: Callable[[Any], Any], argument: Any
-) -> Any:
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, context.run, call_on_own_stack, function, argument)
 
 
 def promise_of_all_within(value: Any) -> Promise[Any]:

@@ -127,6 +127,8 @@ imported! {
     /// Makes a function that runs another one on a thread.
     note_end_of_thread = "carboy.promise" . "note_end_of_thread";
     in_thread = "carboy.promise" . "in_thread";
+    /// Notes that a thread waits, which may be one for handlers.
+    begin_wait = "carboy.thread_handlers" . "begin_wait";
     add_origin = "carboy.promise" . "add_origin";
     short_representation = "carboy.promise" . "short_representation";
     copy = "copy" . "copy";

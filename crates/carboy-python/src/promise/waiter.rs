@@ -59,9 +59,11 @@ impl Waiter {
         }
     }
 
-    /// Waits until it is woken, or for a while; a worker's stack without bound.
-    fn wait(&self, py: Python<'_>, at_most: Duration) -> PyResult<()> {
+    /// Waits until it is woken, or for a while; a worker's stack without bound. Other threads
+    /// than workers may be needed by handlers, and say that they wait, or wait still.
+    fn wait(&self, py: Python<'_>, at_most: Duration, has_waited: bool) -> PyResult<()> {
         let Some((pool, worker)) = &self.worker else {
+            let end = names::begin_wait(py)?.call1((has_waited,))?;
             detached(py, || {
                 let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 let (mut state, _) = self
@@ -70,6 +72,9 @@ impl Waiter {
                     .unwrap_or_else(PoisonError::into_inner);
                 state.is_woken = false;
             });
+            if !end.is_none() {
+                end.call0()?;
+            }
             return py.check_signals();
         };
         let slot = {
@@ -200,6 +205,7 @@ fn wait_until_settled(
     scope: Option<&Scope>,
 ) -> PyResult<()> {
     let here = Owner::of_stack(py)?;
+    let mut has_waited = false;
     while !promise.is_settled() {
         let stacks = stacks_behind(promise, &here)?;
         for stack in &stacks {
@@ -218,10 +224,11 @@ fn wait_until_settled(
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()));
             result = match left {
                 Some(Duration::ZERO) => Err(limit.error(py, promise)),
-                Some(left) => waiter.wait(py, left.min(SIGNAL_CHECK_INTERVAL)),
-                None => waiter.wait(py, SIGNAL_CHECK_INTERVAL),
+                Some(left) => waiter.wait(py, left.min(SIGNAL_CHECK_INTERVAL), has_waited),
+                None => waiter.wait(py, SIGNAL_CHECK_INTERVAL, has_waited),
             }
             .map(|()| false);
+            has_waited = true;
         }
         for stack in &stacks {
             stack.remove_waiter(waiter);
