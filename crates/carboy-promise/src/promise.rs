@@ -318,6 +318,12 @@ impl<H: Host> Promise<H> {
     /// it is so already.
     pub fn react(&self, reaction: Reaction<H>) {
         self.mark_handled();
+        self.observe(reaction);
+    }
+
+    /// As [`Promise::react`], for one that does not look at the outcome: an error is told as
+    /// long as nobody else looks.
+    pub fn observe(&self, reaction: Reaction<H>) {
         let mut locked = self.state();
         let state = &mut *locked;
         let outcome = match &mut state.phase {

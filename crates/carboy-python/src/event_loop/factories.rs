@@ -8,6 +8,7 @@ use pyo3::{Borrowed, intern};
 use super::NativeEventLoop;
 use crate::ffi::fast_method::{self, Arguments, FastMethod};
 use crate::names;
+use crate::promise::Promise;
 
 /// `create_task`, where there is neither a task factory nor debug mode: then it is what the
 /// base class makes of it, and else that itself is called.
@@ -52,7 +53,8 @@ impl FastMethod for CreateTask {
         let context = context.filter(|context| !context.is_none());
         if name.is_none() && context.is_none() {
             let names = names_tuple(py, &LOOP_ALONE, &["loop"])?;
-            return fast_method::call(&class, &[*coroutine, this], Some(names));
+            return fast_method::call(&class, &[*coroutine, this], Some(names))
+                .map_err(|error| explained(error, *coroutine));
         }
         let names = names_tuple(py, &LOOP_NAME_CONTEXT, &["loop", "name", "context"])?;
         let none = none.bind_borrowed(py);
@@ -63,7 +65,19 @@ impl FastMethod for CreateTask {
             context.unwrap_or(none),
         ];
         fast_method::call(&class, &values, Some(names))
+            .map_err(|error| explained(error, *coroutine))
     }
+}
+
+/// The error of a task that can't be made: one of a promise needs none.
+#[cold]
+fn explained(error: PyErr, coroutine: Borrowed<'_, '_, PyAny>) -> PyErr {
+    let Ok(promise) = coroutine.cast::<Promise>() else {
+        return error;
+    };
+    let explanation = promise.get().needs_no_task(coroutine.py());
+    explanation.set_cause(coroutine.py(), Some(error));
+    explanation
 }
 
 impl CreateTask {

@@ -22,6 +22,15 @@ impl Promise {
         Err(PyTypeError::new_err(self.misuse(py, what)))
     }
 
+    /// The error for who wants a task of the promise.
+    pub(crate) fn needs_no_task(&self, py: Python<'_>) -> PyErr {
+        PyTypeError::new_err(format!(
+            "no task can be made of a promise, which has begun already: await it, or use \
+             asyncio.ensure_future() where it has to be a task (the promise: {})",
+            self.core().origin().describe(py)
+        ))
+    }
+
     fn refuse_arithmetic(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.refuse(py, "it can't be calculated with")
     }

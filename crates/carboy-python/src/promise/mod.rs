@@ -42,6 +42,7 @@ mod causes;
 mod chaining;
 mod cleanup;
 mod combinators;
+mod done_callbacks;
 mod guard;
 mod handler;
 mod host;

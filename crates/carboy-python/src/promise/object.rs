@@ -230,6 +230,7 @@ impl Promise {
         let mut result = Ok(());
         // What others hold too may be reached from elsewhere.
         if self.core.is_unique() {
+            self.core.origin().done_callbacks.traverse(&visit)?;
             self.core.inspect(|view| {
                 result = match view {
                     View::Settled { outcome, guard } => {

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::causes::Causes;
+use super::done_callbacks::DoneCallbacks;
 use super::scope::Scope;
 use super::scope_object;
 use crate::ffi::frame::Frame;
@@ -28,6 +29,8 @@ pub(crate) struct Origin {
     place: Option<(Py<PyAny>, i32)>,
     /// The HTTP calls that the outcome is made of.
     pub(super) causes: Causes,
+    /// What asyncio's functions want to be called when the promise is settled.
+    pub(super) done_callbacks: DoneCallbacks,
     /// The request or the deadline that it was made in.
     scope: Option<Arc<Scope>>,
     /// The scope of what is done by the task that works for it.
@@ -67,6 +70,7 @@ impl Origin {
             label,
             place: find_place(py).ok().flatten(),
             causes: Causes::new(),
+            done_callbacks: DoneCallbacks::default(),
             is_debug: match &scope {
                 Some(scope) => scope.is_debug(),
                 None => names::is_development_mode(py),
