@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import inspect
 import sys
@@ -73,7 +74,18 @@ def deadline_exceeded(message: str) -> DeadlineExceeded:
 
 def no_result_in_time(promise: str) -> DeadlineExceeded:
     """Return the exception for sync code whose time is up while it waits for a promise."""
-    return deadline_exceeded(f"{_passed(deadline_seconds.get())} (no result of: {promise})")
+    return deadline_exceeded(_naming(_passed(deadline_seconds.get()), [promise]))
+
+
+def named_after(error: BaseException, promise: str) -> BaseException:
+    """Return a copy of the reason for which promises are given up, for one that it names."""
+    own = copy.copy(error)
+    own.args = (_naming(str(error), [promise]),)
+    return own
+
+
+def _naming(message: str, promises: list[str]) -> str:
+    return f"{message} (no result of: {'; '.join(promises)})" if promises else message
 
 
 def _passed(seconds: float | None) -> str:
@@ -207,6 +219,7 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         self._message = _passed(seconds)
         self._tokens: list[Callable[[], None]] | None = None
         self._timeout: asyncio.Timeout | None = None
+        self._scope: PromiseScope | None = None
 
     def __call__(self, function: F) -> F:
         """Let each call of a function take so many seconds at most.
@@ -254,7 +267,8 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
             functools.partial(inner_scope.reset, inner_scope.set(scope)),
         ]
         left = max(0.0, at - time.monotonic())
-        scope.end_after(left, self._exceeded())
+        scope.end_after(left, deadline_exceeded(self._message))
+        self._scope = scope
         return left
 
     def _leave(self) -> None:
@@ -264,8 +278,8 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
             with contextlib.suppress(ValueError):
                 reset()
 
-    def _exceeded(self) -> DeadlineExceeded:
-        return deadline_exceeded(self._message)
+    def __repr__(self) -> str:
+        return f"<deadline of {self._seconds} seconds>"
 
     def __enter__(self) -> Self:
         self._enter()
@@ -296,7 +310,9 @@ class deadline:  # noqa: N801 - It is used as a verb, as asyncio.timeout is.
         try:
             await self._timeout.__aexit__(error_type, error, traceback)
         except TimeoutError as expired:
-            raise self._exceeded() from expired.__cause__
+            unfinished = self._scope.unfinished() if self._scope else []
+            message = _naming(self._message, unfinished)
+            raise deadline_exceeded(message) from expired.__cause__
 
 
 def _answer_within(seconds: float) -> None:

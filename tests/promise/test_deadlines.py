@@ -316,6 +316,18 @@ def test_a_deadline_that_is_left_in_another_context_is_left() -> None:
     assert remaining_seconds() is None
 
 
+def test_a_deadline_may_go_while_an_exception_is_on_its_way() -> None:
+    def wait() -> None:
+        with deadline(LONG):
+            # The timer of the deadline begins meanwhile, on the loop in the background.
+            Promise(asyncio.sleep(0.01)).result()
+            raise KeyError("on its way")
+
+    for _ in range(5):
+        with pytest.raises(KeyError, match="on its way"):
+            wait()
+
+
 def test_decorators_that_would_do_nothing_are_refused() -> None:
     with pytest.raises(TypeError, match=r"not a function; as a decorator: @deadline\(0.8\)"):
         deadline(never)  # type: ignore[arg-type]

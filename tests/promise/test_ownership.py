@@ -169,6 +169,41 @@ def test_a_server_answers_with_an_error_in_debug_mode(
     assert "second" in text
 
 
+@pytest.mark.parametrize("setting", ["DEBUG", "none"])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_fails_in_an_endless_stream_is_logged_before_its_end(
+    colour: str, setting: str, records: list[logging.LogRecord]
+) -> None:
+    app = Flask(__name__)
+    app.config.update({setting: True})
+
+    @app.get("/sync")
+    def sync_view() -> Any:
+        def stream() -> Iterator[str]:
+            while True:
+                Promise.reject(ValueError("nobody looks"))
+                yield "piece"
+
+        return stream()
+
+    @app.get("/async")
+    async def async_view() -> Any:
+        async def stream() -> Any:
+            while True:
+                Promise(failed(ValueError("nobody looks")))
+                yield "piece"
+                await asyncio.sleep(0)
+
+        return stream()
+
+    with Live(app) as live:
+        connection = live.connect()
+        connection.send(f"GET /{colour} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        eventually(lambda: records, what="the error is logged while the stream goes on")
+        connection.close()
+    assert {str(record.exc_info[1]) for record in records if record.exc_info} == {"nobody looks"}
+
+
 def test_outside_of_requests_it_is_logged_when_the_promise_is_gone(
     records: list[logging.LogRecord],
 ) -> None:

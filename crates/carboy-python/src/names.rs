@@ -110,6 +110,7 @@ imported! {
     deadline_at = "carboy.scope" . "deadline_at";
     deadline_exceeded = "carboy.scope" . "deadline_exceeded";
     no_result_in_time = "carboy.scope" . "no_result_in_time";
+    named_after = "carboy.scope" . "named_after";
     client_gone = "carboy.scope" . "client_gone";
     explain_end = "carboy.scope" . "explain_end";
     cancellation_settings = "carboy.cancellation" . "settings_of";
@@ -131,7 +132,6 @@ imported! {
     begin_wait = "carboy.thread_handlers" . "begin_wait";
     add_origin = "carboy.promise" . "add_origin";
     short_representation = "carboy.promise" . "short_representation";
-    copy = "copy" . "copy";
     promise_of_all_within = "carboy.promise" . "promise_of_all_within";
     report_detached = "carboy.promise" . "report_detached";
     exception_group = "builtins" . "BaseExceptionGroup";

@@ -8,6 +8,12 @@ use crate::Host;
 /// A promise that others keep alive.
 pub struct WeakPromise<H: Host>(Weak<Shared<H>>);
 
+impl<H: Host> Clone for WeakPromise<H> {
+    fn clone(&self) -> Self {
+        Self(Weak::clone(&self.0))
+    }
+}
+
 impl<H: Host> WeakPromise<H> {
     pub(super) fn new(promise: &Promise<H>) -> Self {
         Self(Arc::downgrade(&promise.0))

@@ -51,7 +51,12 @@ impl Drop for Timer {
         };
         if let Countdown::Begun(handle, _) = before {
             Python::attach(|py| {
+                // It may go while an exception is on its way, which is not to be lost.
+                let error = PyErr::take(py);
                 handle.call_method0(py, intern!(py, "cancel")).ok();
+                if let Some(error) = error {
+                    error.restore(py);
+                }
             });
         }
     }

@@ -214,7 +214,7 @@ impl RequestScope {
             let marked = std::mem::take(&mut self.state().cancellable);
             for promise in marked.iter().filter_map(WeakPromise::upgrade) {
                 promise.mark_handled();
-                promise.cancel(reason.failure(py));
+                promise.cancel(reason.failure(py, &promise));
             }
         }
         Ok(())

@@ -36,6 +36,9 @@ type WeakCore = carboy_promise::WeakPromise<PromiseHost>;
 /// Below this many members those that are done are not looked for.
 const MEMBERS_BEFORE_CLEANUP: usize = 32;
 
+/// Of so many promises at most it is told that they were unfinished.
+const UNFINISHED_TOLD: usize = 3;
+
 /// Promises that are cancelled together.
 pub(crate) struct Scope {
     state: Mutex<State>,
@@ -61,6 +64,10 @@ struct State {
     timer: Option<Timer>,
     /// Threads that wait for promises in sync code of the scope.
     waiters: Vec<Arc<Waiter>>,
+    /// The first promises that were unfinished when it ended for a reason.
+    unfinished: Vec<WeakCore>,
+    /// Whether errors that nobody has looked at are kept: the request is to fail with them.
+    keeps_unhandled: bool,
     /// Errors that nobody has looked at until now, and what their promises were.
     unhandled: Vec<(Failure, String)>,
 }
@@ -75,16 +82,18 @@ impl Reason {
         Self(Arc::new(error))
     }
 
-    pub(super) fn failure(&self, py: Python<'_>) -> Failure {
-        let copy = names::copy(py).and_then(|copy| copy.call1((&*self.0,)));
-        Failure::of(&copy.unwrap_or_else(|_| self.0.bind(py).clone()))
+    /// The error of one promise, which it names.
+    pub(super) fn failure(&self, py: Python<'_>, promise: &Core) -> Failure {
+        let description = promise.origin().describe(py);
+        let named = names::named_after(py).and_then(|name| name.call1((&*self.0, description)));
+        Failure::of(&named.unwrap_or_else(|_| self.0.bind(py).clone()))
     }
 }
 
 /// The error of a promise whose scope has ended.
 fn ending(py: Python<'_>, promise: &Core, reason: Option<&Reason>) -> Failure {
     if let Some(reason) = reason {
-        return reason.failure(py);
+        return reason.failure(py, promise);
     }
     let message = format!(
         "the request that the promise belongs to has ended; detach() lets a promise outlive its \
@@ -118,6 +127,8 @@ impl Scope {
             reason,
             timer: None,
             waiters: Vec::new(),
+            unfinished: Vec::new(),
+            keeps_unhandled: false,
             unhandled: Vec::new(),
         };
         let scope = Arc::new(Self {
@@ -154,10 +165,12 @@ impl Scope {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says whose request it is of.
+    /// Says whose request it is of. In debug mode and in tests that fails with the first error
+    /// that nobody has looked at.
     pub(super) fn set_application(&self, application: Py<PyWeakrefReference>, is_debug: bool) {
         self.application.set(application).ok();
         self.is_debug.store(is_debug, Ordering::Relaxed);
+        self.state().keeps_unhandled = is_debug;
     }
 
     /// Whether errors tell where their promises were made.
@@ -243,6 +256,12 @@ impl Scope {
         };
         let (promises, inner, waiters, timer) = ended;
         drop(timer);
+        if reason.is_some() {
+            let mut unfinished = promises.clone();
+            unfinished.retain(WeakCore::is_pending);
+            unfinished.truncate(UNFINISHED_TOLD);
+            self.state().unfinished = unfinished;
+        }
         for promise in promises {
             if let Some(promise) = promise.upgrade() {
                 if promise.is_unhandled() {
@@ -270,10 +289,34 @@ impl Scope {
         true
     }
 
-    /// Why sync code of the scope must not wait any longer.
-    pub(super) fn interruption(&self, py: Python<'_>) -> Option<PyErr> {
+    /// Why sync code of the scope must not wait for a promise any longer.
+    pub(super) fn interruption(&self, py: Python<'_>, promise: &Core) -> Option<PyErr> {
         let reason = self.state().reason.clone();
-        reason.map(|reason| reason.failure(py).into_error(py))
+        reason.map(|reason| reason.failure(py, promise).into_error(py))
+    }
+
+    /// What was unfinished when the scope ended, or is given up just now.
+    pub(super) fn unfinished(&self, py: Python<'_>) -> Vec<String> {
+        let (known, has_ended) = {
+            let state = self.state();
+            if state.is_open {
+                (state.promises.clone(), false)
+            } else {
+                (state.unfinished.clone(), true)
+            }
+        };
+        let mut promises: Vec<_> = known.iter().filter_map(WeakCore::upgrade).collect();
+        if !has_ended {
+            promises.retain(|promise| match promise.outcome() {
+                None => true,
+                Some(Outcome::Fulfilled(_)) => false,
+                Some(Outcome::Rejected(failure)) => names::cancelled_error(py)
+                    .and_then(|class| failure.error(py).is_instance(class))
+                    .unwrap_or(false),
+            });
+        }
+        let promises = promises.iter().take(UNFINISHED_TOLD);
+        promises.map(|it| it.origin().describe(py)).collect()
     }
 
     /// Wakes a thread when the scope ends.
@@ -308,14 +351,14 @@ impl Scope {
         Some(root)
     }
 
-    /// Takes note of an error that nobody has looked at. A request tells it at its end; what
-    /// comes later, or belongs to none, is told at once.
+    /// Takes note of an error that nobody will look at: its promise is gone. It is told at once,
+    /// unless the request is to fail with it.
     pub(super) fn add_unhandled(&self, py: Python<'_>, failure: Failure, description: String) {
         let root = self.root();
         let root = root.as_deref().unwrap_or(self);
         if root.is_of_request {
             let mut state = root.state();
-            if state.is_open {
+            if state.is_open && state.keeps_unhandled {
                 state.unhandled.push((failure, description));
                 return;
             }
@@ -323,9 +366,11 @@ impl Scope {
         root.report(py, &failure, description);
     }
 
-    /// Takes the errors that nobody has looked at until now.
+    /// Takes the errors that nobody has looked at until now. Later ones are told at once.
     pub(super) fn take_unhandled(&self) -> Vec<(Failure, String)> {
-        std::mem::take(&mut self.state().unhandled)
+        let mut state = self.state();
+        state.keeps_unhandled = false;
+        std::mem::take(&mut state.unhandled)
     }
 
     fn report(&self, py: Python<'_>, failure: &Failure, description: String) {

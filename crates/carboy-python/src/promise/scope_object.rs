@@ -107,6 +107,11 @@ impl PromiseScope {
         with_error.collect()
     }
 
+    /// What was unfinished when it ended for a reason, or is given up just now.
+    fn unfinished(&self, py: Python<'_>) -> Vec<String> {
+        self.scope.unfinished(py)
+    }
+
     /// Whether it has not ended.
     fn is_open(&self) -> bool {
         self.scope.is_open()

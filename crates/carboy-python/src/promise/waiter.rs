@@ -214,7 +214,7 @@ fn wait_until_settled(
         let mut result = run_jobs(promise, &stacks);
         if matches!(result, Ok(false))
             && !promise.is_settled()
-            && let Some(reason) = scope.and_then(|scope| scope.interruption(py))
+            && let Some(reason) = scope.and_then(|scope| scope.interruption(py, promise))
         {
             result = Err(reason);
         }
