@@ -77,6 +77,7 @@ __all__ = [
     "names_a_proxy",
     "raise_descriptor_limit",
     "remove_home_loop",
+    "url_for_display",
 ]
 
 _T = TypeVar("_T")
@@ -474,6 +475,7 @@ class OriginalParts:
 
 def names_a_proxy(environment: dict[bytes, bytes]) -> bool: ...
 def forget_blocking_thread() -> None: ...
+def url_for_display(url: str) -> str: ...
 
 @final
 class PlainResponse:

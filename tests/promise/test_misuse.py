@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import json
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask, render_template_string
 
+import carboy
 from carboy import Promise
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def test_a_promise_can_be_looked_at() -> None:
         (lambda: Promise.race(), "a race of nothing would never have a winner"),
         (lambda: Promise.resolve().timeout(-1), "-1 is not a time to wait"),
         (lambda: Promise.resolve().result(timeout=float("nan")), "NaN is not a time to wait"),
-        (lambda: Promise.resolve().timeout(1e300), "1e300 is not a time to wait"),
+        (lambda: Promise.resolve().timeout(float("-inf")), "-inf is not a time to wait"),
         (lambda: Promise.map([1], print, concurrency=0), "concurrency=0 would never begin"),
         (lambda: Promise.map([1], print, concurrency=-1), "concurrency=-1 would never begin"),
         (lambda: Promise.map(1, print), "'int' object is not iterable"),
@@ -147,3 +149,13 @@ def test_a_wrong_call_says_what_is_right(wrong: Callable[[], object], message: s
     with pytest.raises((TypeError, ValueError)) as caught:
         wrong()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, 1e15])
+def test_a_time_may_be_as_long_as_one_likes(seconds: float) -> None:
+    async def main() -> int:
+        return await Promise(asyncio.sleep(0.001, 1)).timeout(seconds)
+
+    assert Promise(asyncio.sleep(0.001, 1)).result(timeout=seconds) == 1
+    assert Promise(asyncio.sleep(0.001)).exception(timeout=seconds) is None
+    assert asyncio.run(main()) == carboy.run(main()) == 1

@@ -205,15 +205,13 @@ def test_a_callback_that_holds_its_promise_is_collected() -> None:
     class Held:
         pass
 
-    held = Held()
-    reference = weakref.ref(held)
-
-    async def main() -> None:
+    async def main() -> weakref.ref[Held]:
+        held = Held()
         promise = Promise.with_resolvers()[0]
-        promise.add_done_callback(lambda _, held=held, promise=promise: (held, promise))
+        promise.add_done_callback(lambda _: (held, promise))
+        return weakref.ref(held)
 
-    asyncio.run(main())
-    del held
+    reference = asyncio.run(main())
     gc.collect()
     assert reference() is None
 
@@ -222,9 +220,9 @@ def test_what_takes_coroutines_only_says_so(run: Any) -> None:
     async def main() -> None:
         promise = Promise.resolve(1)
         with pytest.raises(
-            TypeError, match="a coroutine was expected|await it, or use asyncio"
+            TypeError, match=r"a coroutine was expected|await it, or use asyncio"
         ) as caught:
-            asyncio.create_task(promise)  # type: ignore[arg-type]
+            asyncio.create_task(promise)  # type: ignore[arg-type]  # noqa: RUF006 - None is made.
         assert f"made at {__file__}" in str(caught.value)
         with pytest.raises(TypeError, match="coroutine"):
             asyncio.run_coroutine_threadsafe(promise, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -235,7 +233,7 @@ def test_what_takes_coroutines_only_says_so(run: Any) -> None:
 def test_carboys_loop_says_what_to_write_instead_of_a_task() -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match=r"await it, or use asyncio.ensure_future\(\)"):
-            asyncio.create_task(Promise.resolve(1), name="named")  # type: ignore[arg-type]
+            asyncio.create_task(Promise.resolve(1), name="named")  # type: ignore[arg-type]  # noqa: RUF006 - None is made.
         with pytest.raises(TypeError, match=r"await it, or use asyncio.ensure_future\(\)"):
             asyncio.get_running_loop().create_task(Promise.resolve(1))  # type: ignore[arg-type]
 

@@ -31,7 +31,7 @@ use crate::target::{Route, Target};
 use crate::timings::Stopwatch;
 use crate::tls::{Identity, Trust};
 use crate::upload::{RequestBody, Upload};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, for_display};
 
 /// A connection that was idle for longer than this is looked at before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(100);
@@ -516,7 +516,10 @@ fn assemble(
     let unusable = |error: &dyn std::fmt::Display| {
         Error::new(
             ErrorKind::InvalidUrl,
-            format!("the URL {url} can't be requested: {error}"),
+            format!(
+                "the URL {} can't be requested: {error}",
+                for_display(url.as_str())
+            ),
         )
     };
     let uri: Uri = match &request.target {

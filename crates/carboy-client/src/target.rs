@@ -7,7 +7,7 @@ use std::sync::Arc;
 use url::{Host, Url};
 
 use crate::proxy::Proxy;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, for_display};
 
 /// A server, and the way to it.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Target {
             _ => {
                 return Err(Error::new(
                     ErrorKind::InvalidUrl,
-                    format!("the URL {url} has no host"),
+                    format!("the URL {} has no host", for_display(url.as_str())),
                 ));
             }
         };

@@ -27,7 +27,7 @@ mod carboy_module {
     use super::client::{
         CallTemplate, ContentStream, CookieJar, EventStream, HttpAuthentication, HttpClient,
         OriginalParts, PlainCalls, PlainResponse, ResponseData, Transport, Upload,
-        forget_blocking_thread, names_a_proxy,
+        forget_blocking_thread, names_a_proxy, url_for_display,
     };
     #[pymodule_export]
     use super::event_loop::{

@@ -11,31 +11,43 @@ from urllib.parse import urlsplit
 from carboy._carboy import HttpAuthentication
 
 
-class BasicAuth:
-    """Name and password (RFC 7617). A pair as ``auth=`` means the same."""
+class _Auth:
+    """What says who makes a call, and does not show it."""
 
     __slots__ = ("native",)
+
+    native: HttpAuthentication
+
+    def __repr__(self) -> str:
+        # The name too: some services take a key for it.
+        return f"{type(self).__name__}([secret])"
+
+
+class BasicAuth(_Auth):
+    """Name and password (RFC 7617). A pair as ``auth=`` means the same."""
+
+    __slots__ = ()
 
     def __init__(self, username: str | bytes, password: str | bytes) -> None:
         self.native = HttpAuthentication.basic(_as_bytes(username), _as_bytes(password))
 
 
-class BearerAuth:
+class BearerAuth(_Auth):
     """A token (RFC 6750)."""
 
-    __slots__ = ("native",)
+    __slots__ = ()
 
     def __init__(self, token: str) -> None:
         self.native = HttpAuthentication.bearer(token)
 
 
-class DigestAuth:
+class DigestAuth(_Auth):
     """Name and password, of which only digests are sent (RFC 7616).
 
     Keep the object for further calls: it remembers what the server has asked.
     """
 
-    __slots__ = ("native",)
+    __slots__ = ()
 
     def __init__(self, username: str, password: str) -> None:
         self.native = HttpAuthentication.digest(username, password)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from carboy.http.session import Session, StreamedCall
+from carboy.http.session import Session
 
 if TYPE_CHECKING:
     from carboy._carboy import Promise
     from carboy.http.options import CallOptions, Dependency, StreamOptions
     from carboy.http.response import Response
+    from carboy.http.streamed_call import StreamedCall
 
 # One caller's cookies are not for the next one's calls.
 _shared = Session._without_cookies()

@@ -57,3 +57,11 @@ class Cookies(MutableMapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._all())
+
+    def __repr__(self) -> str:
+        # Values are secrets, as a rule.
+        names = [
+            f"{name} for {domain}{path}" if domain else name
+            for name, _, domain, path in self.list()
+        ]
+        return f"<Cookies: {', '.join(names) or 'none'}>"

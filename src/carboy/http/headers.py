@@ -100,7 +100,7 @@ class Headers(MutableMapping[str, str]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        hidden = {"authorization", "proxy-authorization"}
+        hidden = {"authorization", "cookie", "proxy-authorization", "set-cookie"}
         shown = [
             (name, "[secret]" if name.lower() in hidden else value) for name, value in self._pairs
         ]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from carboy._carboy import url_for_display
 from carboy.http.headers import Headers
 from carboy.http.multipart import PIECE_BYTES, FilesTypes, Multipart, file_size
 from carboy.http.upload import upload
@@ -64,17 +65,24 @@ class Request:
         return f"<Request {self}>"
 
     def __str__(self) -> str:
-        return f"{self.method} {without_password(self.url)}"
+        return f"{self.method} {url_for_display(self.url)}"
 
 
-def without_password(url: str) -> str:
-    """Return a URL as it may be logged."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    if "@" not in authority:
-        return url
-    host = authority.rpartition("@")[2]
-    return f"{scheme}{separator}[secret]@{host}{slash}{path}"
+def text_of_url(url: Any) -> str:
+    """Return the text of a URL.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if isinstance(url, str):
+        return str(url)
+    # The classes of httpx, yarl, furl and Pydantic for URLs.
+    if hasattr(url, "scheme") and hasattr(url, "host"):
+        return str(url)
+    raise TypeError(
+        "the URL is to be a str, or an object for URLs whose text it is, as httpx.URL and yarl.URL,"
+        f" not {url!r}"
+    )
 
 
 def _pairs(items: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-import ssl
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from carboy._carboy import CallTemplate, HttpClient, PlainCalls, Promise, holds_promises
+from carboy._carboy import (
+    CallTemplate,
+    HttpClient,
+    PlainCalls,
+    Promise,
+    holds_promises,
+    url_for_display,
+)
 from carboy.cancellation import outgoing_deadline
 from carboy.http.authentication import (
     AuthTypes,
@@ -16,6 +20,7 @@ from carboy.http.authentication import (
     native_authentication,
     netrc_authentication,
 )
+from carboy.http.connecting import identity_of, proxies_of, trust_of
 from carboy.http.cookies import Cookies
 from carboy.http.dependencies import begin_after
 from carboy.http.headers import Headers, HeaderTypes
@@ -25,10 +30,12 @@ from carboy.http.request import (
     ParamsTypes,
     Request,
     encode_body,
+    text_of_url,
     with_params,
 )
 from carboy.http.response import Response, StreamedResponse
-from carboy.http.settings import Limits, Retries, Timeout, TimeoutTypes, timeout_of
+from carboy.http.settings import Limits, Retries, Timeout, TimeoutTypes, check_count, timeout_of
+from carboy.http.streamed_call import StreamedCall, calling_line
 from carboy.http.timeline import are_all_noted, begin_call
 
 if TYPE_CHECKING:
@@ -45,8 +52,6 @@ if TYPE_CHECKING:
         StreamOptions,
         VerifyTypes,
     )
-
-_OWN_FOLDER = str(Path(__file__).parent)
 
 
 class _Default:
@@ -110,7 +115,7 @@ class Session(PlainCalls):
         uds: str | None = None,
         hooks: Mapping[str, Iterable[Callable[[Any], Any]]] | None = None,
     ) -> None:
-        self.base_url = base_url
+        self.base_url = base_url if base_url == "" else text_of_url(base_url)
         self.headers = Headers(headers)
         self.params = params
         self.cookies = Cookies()
@@ -122,6 +127,7 @@ class Session(PlainCalls):
         self.retries = _retries(retries)
         self.limits = limits or Limits()
         self.allow_redirects = allow_redirects
+        check_count("max_redirects", max_redirects, 0, 2**31 - 1)
         self.max_redirects = max_redirects
         self.verify = verify
         self.cert = cert
@@ -160,22 +166,13 @@ class Session(PlainCalls):
                 idle_timeout=self.limits.idle_timeout,
                 content_bytes=self.limits.content_bytes,
                 http_versions=self._http_versions,
-                identity=_identity(self.cert),
-                proxies=self._proxies(),
-                **_trust(self.verify),
+                identity=identity_of(self.cert),
+                proxies=proxies_of(self._proxy, self._no_proxy, trust_env=self.trust_env),
+                **trust_of(self.verify),
             )
             if self._closed:
                 self._client.close()
         return self._client
-
-    def _proxies(self) -> tuple[str | None, str | None, str] | None:
-        if self._proxy is None:
-            return None if self.trust_env else (None, None, "")
-        if isinstance(self._proxy, str):
-            return (self._proxy, self._proxy, self._no_proxy)
-        known = {name.removesuffix("://"): url for name, url in self._proxy.items()}
-        fallback = known.get("all")
-        return (known.get("http", fallback), known.get("https", fallback), self._no_proxy)
 
     def request(
         self,
@@ -239,7 +236,7 @@ class Session(PlainCalls):
             timeout=timeout,
             allow_redirects=allow_redirects,
             retries=retries,
-            place=_caller() if stream else None,
+            place=calling_line() if stream else None,
             is_streamed=stream,
         )
         if holds_promises(arguments):
@@ -357,8 +354,7 @@ class Session(PlainCalls):
         return template
 
     def _absolute(self, url: str) -> str:
-        if not isinstance(url, str):
-            url = str(url)
+        url = text_of_url(url)
         if not self.base_url or "://" in url.partition("?")[0]:
             return url
         return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}" if url else self.base_url
@@ -409,6 +405,24 @@ class Session(PlainCalls):
         if self._client is not None:
             self._client.close()
 
+    def __repr__(self) -> str:
+        parts = [f"base_url={url_for_display(self.base_url)!r}"] if self.base_url else []
+        if len(self.headers):
+            # Their values may be secrets: X-Api-Key and the like.
+            parts.append(f"headers={list(self.headers)!r}")
+        if self.auth is not None:
+            is_pair = isinstance(self.auth, tuple)
+            parts.append(f"auth={'([secret])' if is_pair else repr(self.auth)}")
+        usual = (("timeout", Timeout()), ("retries", Retries(0)), ("limits", Limits()))
+        parts += [
+            f"{name}={getattr(self, name)!r}"
+            for name, value in usual
+            if getattr(self, name) != value
+        ]
+        if self._closed:
+            parts.append("closed")
+        return f"<Session {', '.join(parts)}>" if parts else "<Session>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -432,40 +446,6 @@ class Session(PlainCalls):
         self.close()
 
 
-class StreamedCall:
-    """A call whose response is used in ``with`` or ``async with``."""
-
-    def __init__(self, promise: Promise[Response]) -> None:
-        self._promise = promise
-        self._response: Response | None = None
-
-    def __enter__(self) -> Response:
-        self._response = self._promise.result()
-        return self._response
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._response is not None:
-            self._response.close()
-
-    async def __aenter__(self) -> Response:
-        self._response = await self._promise
-        return self._response
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._response is not None:
-            self._response.close()
-
-
 def _retries(value: Retries | int) -> Retries:
     return value if isinstance(value, Retries) else Retries(attempts=value)
 
@@ -479,37 +459,3 @@ def _noted_response(request: Request, data: ResponseData) -> Response:
     if request.call is not None:
         request.call.end(response=response)
     return response
-
-
-def _caller() -> str | None:
-    """Say which line of the application is running: ``views.py:41``."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        if frame.f_back is None:
-            return None
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _trust(verify: VerifyTypes) -> dict[str, Any]:
-    if verify is True:
-        return {"trust": "platform"}
-    if verify is False:
-        return {"trust": "everybody"}
-    if isinstance(verify, ssl.SSLContext):
-        if verify.verify_mode == ssl.CERT_NONE:
-            return {"trust": "everybody"}
-        found = verify.get_ca_certs(binary_form=True)
-        pem = "".join(ssl.DER_cert_to_PEM_cert(one) for one in found).encode()
-        if not pem:
-            return {"trust": "platform"}
-        kind = "authorities" if verify.check_hostname else "any-name"
-        return {"trust": kind, "authorities": pem}
-    return {"trust": "authorities", "authorities": Path(verify).read_bytes()}
-
-
-def _identity(cert: CertTypes | None) -> tuple[bytes, bytes] | None:
-    if cert is None:
-        return None
-    chain, key = cert if isinstance(cert, tuple) else (cert, cert)
-    return (Path(chain).read_bytes(), Path(key).read_bytes())

@@ -5,9 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def _check_seconds(name: str, seconds: object) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} is to be a number of seconds, not {seconds!r}")
+    # Not a number is neither.
+    if not seconds >= 0:
+        raise ValueError(f"{name} is to be 0 seconds or more, not {seconds}")
+
+
+def check_count(name: str, count: object, least: int, most: int) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what is not such a number."""
+    if not isinstance(count, int):
+        raise TypeError(f"{name} is to be a whole number, not {count!r}")
+    if not least <= count <= most:
+        bound = f"{least} or more" if count < least else f"{most} or less"
+        raise ValueError(f"{name} is to be {bound}, not {count}")
+
+
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """How many seconds each part of a call may take; ``None`` is for ever.
+    """How many seconds each part of a call may take; ``None`` and infinity are for ever.
 
     A single number as ``timeout=`` is the limit of the whole call; the other limits stay.
 
@@ -26,6 +43,12 @@ class Timeout:
     write: float | None = 10.0
     pool: float | None = 3.0
     total: float | None = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "read", "write", "pool", "total"):
+            seconds = getattr(self, name)
+            if seconds is not None:
+                _check_seconds(name, seconds)
 
     def as_tuple(
         self,
@@ -55,7 +78,7 @@ def timeout_of(value: TimeoutTypes, default: Timeout) -> Timeout:
         return Timeout(connect, read, default.write, default.pool, None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"timeout is to be a number of seconds or a Timeout, not {value!r}")
-    if value <= 0:
+    if not value > 0:
         raise ValueError(f"timeout is to be more than 0 seconds, not {value}")
     # A longer time for the whole call is meant for a slow service: it may think as long.
     read = default.read if default.read is None else max(default.read, value)
@@ -90,6 +113,13 @@ class Retries:
     any_method: bool = False
     stale_connections: bool = True
 
+    def __post_init__(self) -> None:
+        check_count("attempts", self.attempts, 0, 2**31 - 1)
+        for status in self.statuses:
+            check_count("a status", status, 100, 999)
+        _check_seconds("backoff", self.backoff)
+        _check_seconds("longest_wait", self.longest_wait)
+
     def as_tuple(self) -> tuple[int, list[int], float, float, bool]:
         """Return the values for the native client, in the order of the attributes."""
         statuses = list(self.statuses)
@@ -111,3 +141,9 @@ class Limits:
     connections_per_host: int = 100
     idle_timeout: float = 15.0
     content_bytes: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        check_count("connections", self.connections, 1, 2**31 - 1)
+        check_count("connections_per_host", self.connections_per_host, 1, 2**31 - 1)
+        _check_seconds("idle_timeout", self.idle_timeout)
+        check_count("content_bytes", self.content_bytes, 0, 2**63 - 1)

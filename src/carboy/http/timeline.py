@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from carboy import promise
-from carboy._carboy import keep_causes
+from carboy._carboy import keep_causes, url_for_display
 
 if TYPE_CHECKING:
     from carboy.http.response import Response
@@ -80,7 +80,8 @@ class Call:
 
     def __repr__(self) -> str:
         end = "pending" if self.ended is None else f"{(self.ended - self.began) * 1000:.1f} ms"
-        return f"<Call {self.method} {self.url} {self.status_code or self.error or ''} {end}>"
+        url = url_for_display(self.url)
+        return f"<Call {self.method} {url} {self.status_code or self.error or ''} {end}>"
 
 
 def timeline() -> list[Call]:

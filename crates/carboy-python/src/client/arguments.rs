@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carboy_client::{Error, ErrorKind, Proxy, RequestBody, Retries, Timeouts, Way};
+use carboy_client::{Error, ErrorKind, Proxy, RequestBody, Retries, Timeouts, Way, for_display};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use url::Url;
 
 use super::upload::Upload;
+use crate::promise::{LONGEST_TIMEOUT, checked_timeout};
 
 /// How often to retry, for which statuses, the first wait and the longest one, any method.
 pub(super) type RetryTuple = (u32, Vec<u16>, f64, f64, bool);
@@ -26,19 +27,24 @@ pub(super) type TimeoutTuple = (
     Option<f64>,
 );
 
+/// A time, of which more than a century is as good as for ever.
 pub(super) fn duration(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{seconds} is not a time to wait, in seconds")))
+    Ok(checked_timeout(seconds)?.unwrap_or(LONGEST_TIMEOUT))
+}
+
+/// A limit. None is no limit, and so is what is longer than anything lasts.
+fn limit(seconds: Option<f64>) -> PyResult<Option<Duration>> {
+    Ok(seconds.map(checked_timeout).transpose()?.flatten())
 }
 
 pub(super) fn timeouts(tuple: TimeoutTuple) -> PyResult<Timeouts> {
     let (connect, read, write, pool, total) = tuple;
     Ok(Timeouts {
-        connect: connect.map(duration).transpose()?,
-        read: read.map(duration).transpose()?,
-        write: write.map(duration).transpose()?,
-        pool: pool.map(duration).transpose()?,
-        total: total.map(duration).transpose()?,
+        connect: limit(connect)?,
+        read: limit(read)?,
+        write: limit(write)?,
+        pool: limit(pool)?,
+        total: limit(total)?,
     })
 }
 
@@ -78,7 +84,7 @@ pub(super) fn url(text: &str) -> Result<Url, Error> {
         return Ok(url);
     }
     Url::parse(text).map_err(|error| {
-        let message = format!("the URL {text:?} can't be used: {error}");
+        let message = format!("the URL {:?} can't be used: {error}", for_display(text));
         Error::new(ErrorKind::InvalidUrl, message)
     })
 }
@@ -134,6 +140,9 @@ pub(super) fn way(text: Option<&str>) -> Result<Way, Error> {
     })
 }
 
+/// Headers whose values are not shown.
+const SECRET_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
 pub(super) fn header_map(headers: &Bound<'_, PyList>) -> PyResult<HeaderMap> {
     let mut map = HeaderMap::with_capacity(headers.len() + 6);
     for pair in headers.iter() {
@@ -145,7 +154,13 @@ pub(super) fn header_map(headers: &Bound<'_, PyList>) -> PyResult<HeaderMap> {
         let parsed_name = with_bytes(&name, HeaderName::from_bytes)?;
         let parsed_name = parsed_name.map_err(|_| refuse(&name, "the name"))?;
         let parsed_value = with_bytes(&value, HeaderValue::from_bytes)?;
-        let parsed_value = parsed_value.map_err(|_| refuse(&value, "the value"))?;
+        let parsed_value = parsed_value.map_err(|_| {
+            if SECRET_HEADERS.contains(&parsed_name.as_str()) {
+                let message = format!("[secret] can't be the value of the header {parsed_name}");
+                return PyValueError::new_err(message);
+            }
+            refuse(&value, "the value")
+        })?;
         map.append(parsed_name, parsed_value);
     }
     Ok(map)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carboy_client::{Authentication, Request, RequestBody, Retries, Timeouts, Way};
+use carboy_client::{Authentication, Request, RequestBody, Retries, Timeouts, Way, for_display};
 use http::HeaderMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
@@ -101,7 +101,7 @@ impl CallTemplate {
         };
         let url = this.absolute(url)?;
         let (method_text, url_text) = (method.to_str()?, url.to_str()?);
-        let label = [method_text, " ", url_text].concat();
+        let label = [method_text, " ", &for_display(url_text)].concat();
         let (promise, pending) = PendingPromise::new(py, &label)?;
         let call = Call {
             request: CallRequest::OfTemplate(TemplateRequest {

@@ -5,7 +5,7 @@
 //! has begun the call ends or is given up, so is the reading.
 
 use bytes::Bytes;
-use carboy_client::{Error, ResponseBody};
+use carboy_client::{Error, ResponseBody, for_display};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::{mpsc, oneshot};
@@ -43,8 +43,9 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(py: Python<'_>, label: &str) -> PyResult<Self> {
-        let (promise, pending) = PendingPromise::new(py, &format!("the content of {label}"))?;
+    pub(super) fn new(py: Python<'_>, url: &str) -> PyResult<Self> {
+        let (promise, pending) =
+            PendingPromise::new(py, &format!("the content of {}", for_display(url)))?;
         // Nobody waits for it: that it ends is nothing to report.
         promise.bind(py).get().ignore();
         let (cancel, cancelled) = oneshot::channel();

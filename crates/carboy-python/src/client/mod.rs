@@ -37,3 +37,9 @@ pub(crate) use plain_response::PlainResponse;
 pub(crate) use response::ResponseData;
 pub(crate) use transport::Transport;
 pub(crate) use upload::Upload;
+
+/// A URL as it may be shown: user information and secret parameters are masked.
+#[pyo3::pyfunction]
+pub(crate) fn url_for_display(url: &str) -> std::borrow::Cow<'_, str> {
+    carboy_client::for_display(url)
+}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use carboy_client::{
     ClientSettings, Error, ErrorKind, HttpVersions, Identity, PoolLimits, ProxyRules, Request,
-    ResponseLimits, Trust,
+    ResponseLimits, Trust, for_display,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -146,7 +146,8 @@ impl HttpClient {
         let headers = Arc::new(arguments::header_map(headers)?);
         let timeouts = timeouts.map(arguments::timeouts).transpose()?;
         let retries = arguments::retries(retries, repeats_stale)?;
-        let (promise, pending) = PendingPromise::new(py, &format!("{method} {url}"))?;
+        let (promise, pending) =
+            PendingPromise::new(py, &format!("{method} {}", for_display(url)))?;
         if pending.notes_call() {
             pending.set_call(&request.bind(py).getattr(intern!(py, "call"))?)?;
         }

@@ -187,7 +187,7 @@ impl Promise {
     /// default value then. What nobody else waits for is cancelled.
     ///
     /// Args:
-    ///     seconds: How long it may take from now.
+    ///     seconds: How long it may take from now; infinity is no bound.
     ///     default: The value instead of the failure.
     #[pyo3(signature = (seconds, default = TimeoutDefault::Missing))]
     fn timeout(&self, py: Python<'_>, seconds: f64, default: TimeoutDefault) -> PyResult<Self> {
@@ -209,9 +209,11 @@ impl Promise {
                 });
             }
         };
-        let timer = call_later(py, delay, Box::new(action))?;
-        // It is dropped, and with it the timer ends, when the promise is settled.
-        core.on_cancel(Box::new(move || drop(timer)));
+        if let Some(delay) = delay {
+            let timer = call_later(py, delay, Box::new(action))?;
+            // It is dropped, and with it the timer ends, when the promise is settled.
+            core.on_cancel(Box::new(move || drop(timer)));
+        }
         Ok(Self::new(core))
     }
 

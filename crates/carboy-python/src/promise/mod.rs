@@ -62,7 +62,7 @@ mod waiter;
 pub(crate) use awaiter::PromiseAwaiter;
 pub(crate) use causes::keep_causes;
 pub(crate) use native_loop::native_loop;
-pub(crate) use object::Promise;
+pub(crate) use object::{LONGEST_TIMEOUT, Promise, checked_timeout};
 pub(crate) use owner::{Owner, call_on_own_stack};
 pub(crate) use pending::PendingPromise;
 pub(crate) use request_scope::{

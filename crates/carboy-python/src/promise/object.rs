@@ -60,9 +60,19 @@ fn short<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     names::short_representation(object.py())?.call1((object,))
 }
 
-/// A time to wait, from seconds.
-pub(super) fn checked_timeout(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| {
+/// A century: what is to take longer has no bound.
+pub(crate) const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// A time to wait, from seconds; none if it is longer than anything lasts, as infinity is.
+///
+/// # Errors
+///
+/// `ValueError` for what is negative or not a number.
+pub(crate) fn checked_timeout(seconds: f64) -> PyResult<Option<Duration>> {
+    if seconds >= LONGEST_TIMEOUT.as_secs_f64() {
+        return Ok(None);
+    }
+    Duration::try_from_secs_f64(seconds).map(Some).map_err(|_| {
         // With an exponent, where there are hundreds of digits.
         let given = format!("{seconds:?}");
         let given = given.trim_end_matches(".0");
@@ -145,7 +155,7 @@ impl Promise {
     #[pyo3(signature = (timeout = None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         self.core.mark_handled();
-        let timeout = timeout.map(checked_timeout).transpose()?;
+        let timeout = timeout.map(checked_timeout).transpose()?.flatten();
         waiter::wait(py, &self.core, timeout)?;
         self.core.origin().causes.become_known(py);
         match self.core.outcome() {
@@ -158,7 +168,7 @@ impl Promise {
     #[pyo3(signature = (timeout = None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         self.core.mark_handled();
-        let timeout = timeout.map(checked_timeout).transpose()?;
+        let timeout = timeout.map(checked_timeout).transpose()?.flatten();
         waiter::wait(py, &self.core, timeout)?;
         match self.core.outcome() {
             Some(Outcome::Rejected(failure)) => {
