@@ -21,6 +21,7 @@ from carboy._carboy import (
     NativeServer,
     WorkerPool,
     add_home_loop,
+    detached_promises,
     raise_descriptor_limit,
     remove_home_loop,
 )
@@ -48,7 +49,7 @@ _IDLE_CHECK_INTERVAL = 0.05
 #: it is asyncio's 0.1; in production every machine is busy for longer now and then.
 BLOCKING_THRESHOLD = 1.0
 
-#: How long background tasks may go on after the last request, in seconds.
+#: How long background tasks and detached promises may go on after the last request, in seconds.
 BACKGROUND_TASKS_TIMEOUT = 5.0
 
 
@@ -375,19 +376,33 @@ async def _serve(
         if broken_off:
             logger.warning("%d connections were broken off", broken_off)
         if not server.was_forced:
-            await _finish_background_tasks()
+            await _finish_background_work()
         return broken_off
     finally:
         signals.restore()
 
 
-async def _finish_background_tasks() -> None:
-    """Let tasks that views have started finish; what is left after a while is cancelled."""
+async def _finish_background_work() -> None:
+    """Let tasks and detached promises of views finish; what is left after a while is cancelled."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + BACKGROUND_TASKS_TIMEOUT
+    while (work := _background_work()) and (left := end - loop.time()) > 0:
+        # A promise is waited for without interest in it, as a task is.
+        await asyncio.wait(work, timeout=left)
+    for promise, name in detached_promises():
+        logger.warning("%s did not finish and is cancelled: %r", name, promise)
+        promise.cancel()
+    # The tasks of these promises end in a turn of their own.
+    for _ in range(2):
+        await asyncio.sleep(0)
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     if tasks:
-        _, unfinished = await asyncio.wait(tasks, timeout=BACKGROUND_TASKS_TIMEOUT)
-        if unfinished:
-            logger.warning("%d background tasks did not finish and are cancelled", len(unfinished))
+        logger.warning("%d background tasks did not finish and are cancelled", len(tasks))
+
+
+def _background_work() -> set[Any]:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    return tasks | {promise for promise, _ in detached_promises()}
 
 
 def serve(

@@ -39,7 +39,7 @@ mod carboy_module {
     #[pymodule_export]
     use super::promise::{
         Promise, PromiseAwaiter, PromiseResolver, PromiseScope, call_on_own_stack,
-        find_request_scope, holds_promises, keep_causes,
+        detached_promises, find_request_scope, holds_promises, keep_causes,
     };
     #[pymodule_export]
     use super::server::{InProcessDispatcher, NativeServer, raise_descriptor_limit};

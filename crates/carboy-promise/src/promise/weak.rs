@@ -24,6 +24,11 @@ impl<H: Host> WeakPromise<H> {
         self.0.upgrade().map(Promise)
     }
 
+    /// Whether it still exists. Takes no reference to it, not even for a moment.
+    pub fn exists(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
     /// Whether it still exists and is not settled.
     pub fn is_pending(&self) -> bool {
         self.upgrade().is_some_and(|promise| !promise.is_settled())

@@ -11,7 +11,7 @@ use super::native_loop::call_later;
 use super::object::{Promise, checked_timeout};
 use super::origin::Origin;
 use super::owner::Owner;
-use super::{request_scope, scope_object};
+use super::{detached, request_scope, scope_object};
 use crate::names;
 
 /// A function that a method was called with, made to run where it shall.
@@ -249,6 +249,7 @@ impl Promise {
             scope_object::leave(&promise);
             open.extend(promise.sources());
         }
+        detached::note(core, &name);
         let (watched, origin) = (core.downgrade(), core.origin().describe(py));
         core.keep();
         core.react(Reaction::Waiter(Box::new(move || {

@@ -42,6 +42,7 @@ mod causes;
 mod chaining;
 mod cleanup;
 mod combinators;
+mod detached;
 mod done_callbacks;
 mod guard;
 mod handler;
@@ -61,6 +62,7 @@ mod waiter;
 
 pub(crate) use awaiter::PromiseAwaiter;
 pub(crate) use causes::keep_causes;
+pub(crate) use detached::detached_promises;
 pub(crate) use native_loop::native_loop;
 pub(crate) use object::{LONGEST_TIMEOUT, Promise, checked_timeout};
 pub(crate) use owner::{Owner, call_on_own_stack};
