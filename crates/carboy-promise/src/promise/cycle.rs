@@ -21,7 +21,7 @@ const FIRST_STEPS: usize = 8;
 pub(super) fn would_close<H: Host>(promise: &Promise<H>, source: &Promise<H>) -> bool {
     // Edges are noted before this is asked, so that of several threads that close a cycle
     // together the last one finds it.
-    if !promise.has_somebody_interested() {
+    if !promise.has_somebody_interested() || source.sources().is_empty() {
         return false;
     }
     let mut upwards = Search::new(source);
