@@ -1,5 +1,7 @@
 //! Server-sent events, as the HTML standard says (section 9.2.6).
 
+use crate::{Error, ErrorKind};
+
 /// An event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
@@ -14,8 +16,10 @@ pub struct Event {
 }
 
 /// Finds the events in bytes that come in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EventStream {
+    /// How many bytes of a line and an event that have not ended are kept.
+    limit_bytes: u64,
     line: Vec<u8>,
     /// The last byte was a CR: a LF after it ends no further line.
     after_carriage_return: bool,
@@ -27,9 +31,27 @@ pub struct EventStream {
 }
 
 impl EventStream {
+    /// A stream of which nothing has come, and that keeps so many bytes of what has no end yet.
+    pub fn new(limit_bytes: u64) -> Self {
+        Self {
+            limit_bytes,
+            line: Vec::new(),
+            after_carriage_return: false,
+            has_begun: false,
+            event: String::new(),
+            data: String::new(),
+            id: String::new(),
+            retry_ms: None,
+        }
+    }
+
     /// Takes a piece, and gives the events that are complete with it. What follows the last
     /// empty line is no event, also at the end of the stream.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+    ///
+    /// # Errors
+    ///
+    /// `BodyTooLarge` when an event without an end is larger than the limit.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Error> {
         let mut events = Vec::new();
         for &byte in bytes {
             match byte {
@@ -45,7 +67,17 @@ impl EventStream {
                 }
             }
         }
-        events
+        let kept = [self.line.len(), self.data.len(), self.event.len()];
+        if kept.iter().sum::<usize>() as u64 > self.limit_bytes {
+            let limit_bytes = self.limit_bytes;
+            // It is of no use any more, and shall not take the memory.
+            *self = Self::new(limit_bytes);
+            return Err(Error::new(
+                ErrorKind::BodyTooLarge,
+                format!("a server-sent event is larger than {limit_bytes} bytes"),
+            ));
+        }
+        Ok(events)
     }
 
     fn take_line(&mut self, line: &[u8]) -> Option<Event> {
@@ -115,10 +147,10 @@ mod tests {
         for end in ["\n", "\r", "\r\n"] {
             let bytes = text.replace('\n', end).into_bytes();
             for size in 1..bytes.len() {
-                let mut stream = EventStream::default();
+                let mut stream = EventStream::new(1000);
                 let events: Vec<_> = bytes
                     .chunks(size)
-                    .flat_map(|piece| stream.feed(piece))
+                    .flat_map(|piece| stream.feed(piece).unwrap())
                     .collect();
                 assert_eq!(events, expected);
             }
@@ -127,9 +159,31 @@ mod tests {
 
     #[test]
     fn the_wait_before_a_new_connection() {
-        let mut stream = EventStream::default();
-        let events = stream.feed(b"retry: 1500\ndata: x\n\nretry: soon\ndata: y\n\n");
+        let mut stream = EventStream::new(1000);
+        let events = stream
+            .feed(b"retry: 1500\ndata: x\n\nretry: soon\ndata: y\n\n")
+            .unwrap();
         assert_eq!(events[0].retry_ms, Some(1500));
         assert_eq!(events[1].retry_ms, None);
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_kept_for_ever() {
+        for text in [&b"data: "[..], b"event: x\ndata: ", b"\xef\xbb\xbf:"] {
+            let mut stream = EventStream::new(1000);
+            stream.feed(text).unwrap();
+            stream.feed(&[b'x'; 900]).unwrap();
+            let error = stream.feed(&[b'x'; 200]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BodyTooLarge);
+        }
+        // Many lines of data are one event.
+        let mut stream = EventStream::new(1000);
+        let fed: Result<Vec<_>, _> = (0..200).map(|_| stream.feed(b"data: x\n")).collect();
+        assert!(fed.is_ok(), "each is two bytes");
+        assert!(stream.feed(&b"data: yyyyyyyyyyy\n".repeat(60)).is_err());
+        // What comes at once and has its end is as large as it is.
+        let mut stream = EventStream::new(1000);
+        let events = stream.feed(&[&b"data: "[..], &[b'x'; 5000], b"\n\n"].concat());
+        assert_eq!(events.unwrap()[0].data.len(), 5000);
     }
 }

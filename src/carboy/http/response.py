@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import json as json_module
+import sys
 import warnings
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from email.message import Message
@@ -12,11 +14,11 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Self
 
 from carboy._carboy import EventStream
-from carboy.http.exceptions import HTTPStatusError, StreamConsumed
+from carboy.http.exceptions import ContentTooLarge, HTTPStatusError, StreamConsumed
 from carboy.http.headers import Headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
     from types import TracebackType
 
     from carboy._carboy import ContentStream, ResponseData
@@ -53,6 +55,7 @@ class Response:
         "_data",
         "_encoding",
         "_headers",
+        "_is_taken",
         "_request",
         "_stream",
     )
@@ -63,7 +66,10 @@ class Response:
         self._content: bytes | None = None
         self._encoding: str | None = None
         self._headers: Headers | None = None
+        #: What the content is read from, until it is at its end or closed.
         self._stream: ContentStream | None = None
+        #: Whether somebody has begun to read it.
+        self._is_taken = False
 
     def __repr__(self) -> str:
         return f"<Response {self.status_code} {self.reason}>"
@@ -221,26 +227,50 @@ class Response:
     # A stream.
 
     def _take_stream(self) -> ContentStream:
-        stream, self._stream = self._stream, None
-        if stream is None:
+        if self._stream is None or self._is_taken:
             raise StreamConsumed("the content was read or closed already", self.request)
-        return stream
+        self._is_taken = True
+        return self._stream
+
+    def _check_is_open(self, stream: ContentStream) -> None:
+        if self._stream is not stream:
+            raise StreamConsumed("the response was closed before its content ended", self.request)
+
+    def _limit(self) -> int:
+        """Return how many bytes may be kept in memory."""
+        return sys.maxsize if self._stream is None else self._stream.limit_bytes
 
     def read(self) -> bytes:
-        """Return the whole content; of a stream, in sync code, when it has come."""
+        """Return the whole content; of a stream, in sync code, when it has come.
+
+        Raises:
+            ContentTooLarge: If it is more than ``Limits.content_bytes``.
+        """
         content = self._known_content()
         if content is None:
-            content = self._content = b"".join(self.iter_bytes())
+            whole = _Whole(self._limit(), self.request)
+            with closing(self.iter_bytes()) as pieces:
+                for piece in pieces:
+                    whole.add(piece)
+            content = self._content = whole.content()
         return content
 
     async def aread(self) -> bytes:
-        """Return the whole content; of a stream, when it has come."""
+        """Return the whole content; of a stream, when it has come.
+
+        Raises:
+            ContentTooLarge: If it is more than ``Limits.content_bytes``.
+        """
         content = self._known_content()
         if content is None:
-            content = self._content = b"".join([piece async for piece in self.aiter_bytes()])
+            whole = _Whole(self._limit(), self.request)
+            async with aclosing(self.aiter_bytes()) as pieces:
+                async for piece in pieces:
+                    whole.add(piece)
+            content = self._content = whole.content()
         return content
 
-    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+    def iter_bytes(self, chunk_size: int | None = None) -> Generator[bytes]:
         """Give the content piece by piece, in sync code.
 
         Args:
@@ -254,17 +284,15 @@ class Response:
         try:
             buffer = bytearray()
             while (piece := stream.next().result()) is not None:
-                if chunk_size is None:
-                    yield piece
-                    continue
-                buffer += piece
-                yield from _taken(buffer, chunk_size)
+                for part in _parts(buffer, piece, chunk_size):
+                    yield part
+                    self._check_is_open(stream)
             if buffer:
                 yield bytes(buffer)
         finally:
-            stream.close()
+            self.close()
 
-    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes]:
         """Give the content piece by piece.
 
         Args:
@@ -279,46 +307,63 @@ class Response:
         try:
             buffer = bytearray()
             while (next_piece := await stream.next()) is not None:
-                if chunk_size is None:
-                    yield next_piece
-                    continue
-                buffer += next_piece
-                for piece in _taken(buffer, chunk_size):
-                    yield piece
+                for part in _parts(buffer, next_piece, chunk_size):
+                    yield part
+                    self._check_is_open(stream)
             if buffer:
                 yield bytes(buffer)
         finally:
-            stream.close()
+            self.close()
 
-    def iter_lines(self) -> Iterator[str]:
-        """Give the lines of the text without their ends, in sync code."""
-        lines = _Lines(self.encoding)
-        for piece in self.iter_bytes():
-            yield from lines.feed(piece)
+    def iter_lines(self) -> Generator[str]:
+        """Give the lines of the text without their ends, in sync code.
+
+        Raises:
+            ContentTooLarge: If one of them is longer than ``Limits.content_bytes``.
+        """
+        lines = _Lines(self.encoding, self._limit(), self.request)
+        with closing(self.iter_bytes()) as pieces:
+            for piece in pieces:
+                yield from lines.feed(piece)
         yield from lines.end()
 
-    async def aiter_lines(self) -> AsyncIterator[str]:
-        """Give the lines of the text without their ends."""
-        lines = _Lines(self.encoding)
-        async for piece in self.aiter_bytes():
-            for line in lines.feed(piece):
-                yield line
+    async def aiter_lines(self) -> AsyncGenerator[str]:
+        """Give the lines of the text without their ends.
+
+        Raises:
+            ContentTooLarge: If one of them is longer than ``Limits.content_bytes``.
+        """
+        lines = _Lines(self.encoding, self._limit(), self.request)
+        async with aclosing(self.aiter_bytes()) as pieces:
+            async for piece in pieces:
+                for line in lines.feed(piece):
+                    yield line
         for line in lines.end():
             yield line
 
-    def iter_sse(self) -> Iterator[Event]:
-        """Give the server-sent events, in sync code."""
-        events = EventStream()
-        for piece in self.iter_bytes():
-            for event in events.feed(piece):
-                yield Event(*event)
+    def iter_sse(self) -> Generator[Event]:
+        """Give the server-sent events, in sync code.
 
-    async def aiter_sse(self) -> AsyncIterator[Event]:
-        """Give the server-sent events."""
-        events = EventStream()
-        async for piece in self.aiter_bytes():
-            for event in events.feed(piece):
-                yield Event(*event)
+        Raises:
+            ContentTooLarge: If one of them is larger than ``Limits.content_bytes``.
+        """
+        events = EventStream(self._limit(), self.request)
+        with closing(self.iter_bytes()) as pieces:
+            for piece in pieces:
+                for event in events.feed(piece):
+                    yield Event(*event)
+
+    async def aiter_sse(self) -> AsyncGenerator[Event]:
+        """Give the server-sent events.
+
+        Raises:
+            ContentTooLarge: If one of them is larger than ``Limits.content_bytes``.
+        """
+        events = EventStream(self._limit(), self.request)
+        async with aclosing(self.aiter_bytes()) as pieces:
+            async for piece in pieces:
+                for event in events.feed(piece):
+                    yield Event(*event)
 
     @property
     def is_closed(self) -> bool:
@@ -387,16 +432,47 @@ def _slices(content: bytes, size: int | None) -> Iterator[bytes]:
         yield content[start : start + size]
 
 
-def _taken(buffer: bytearray, size: int) -> Iterator[bytes]:
+def _parts(buffer: bytearray, piece: bytes, size: int | None) -> Iterator[bytes]:
+    """Give a piece as it is, or what there is now in pieces of a size; the buffer has the rest."""
+    if size is None:
+        yield piece
+        return
+    buffer += piece
     while len(buffer) >= size:
-        yield bytes(buffer[:size])
+        part = bytes(buffer[:size])
         del buffer[:size]
+        yield part
+
+
+class _Whole:
+    """Puts pieces together, up to a limit."""
+
+    def __init__(self, limit: int, request: Request) -> None:
+        self._pieces: list[bytes] = []
+        self._left = limit
+        self._limit = limit
+        self._request = request
+
+    def add(self, piece: bytes) -> None:
+        self._left -= len(piece)
+        if self._left < 0:
+            raise ContentTooLarge(
+                f"the response's content is larger than {self._limit} bytes", self._request
+            )
+        self._pieces.append(piece)
+
+    def content(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 class _Lines:
     """Finds the lines of text that comes in pieces. Lines end as in ``str.splitlines``."""
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(
+        self, encoding: str, limit: int = sys.maxsize, request: Request | None = None
+    ) -> None:
+        self._limit = self._left = limit
+        self._request = request
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
         #: What there is of a line whose end has not come.
         self._parts: list[str] = []
@@ -414,9 +490,16 @@ class _Lines:
         for line in lines:
             whole = line.splitlines()[0]
             self._parts.append(whole)
+            self._left -= len(whole)
+            if self._left < 0:
+                raise ContentTooLarge(
+                    f"a line of the response is longer than {self._limit} characters",
+                    self._request,
+                )
             if len(whole) < len(line):
                 found.append("".join(self._parts))
                 self._parts.clear()
+                self._left = self._limit
         return found
 
     def end(self) -> list[str]:

@@ -95,7 +95,10 @@ impl Call {
         });
         let reading = request
             .is_streamed
-            .then(|| Reading::new(py, request.url.as_str()))
+            .then(|| {
+                let limit_bytes = household.settings.response.content_bytes;
+                Reading::new(py, request.url.as_str(), limit_bytes)
+            })
             .transpose()?;
         if thread_state::is_driving() {
             self.start(&household, request, cancelled, reading);

@@ -8,22 +8,24 @@ use bytes::Bytes;
 use carboy_client::{Error, ResponseBody, for_display};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::call::CallRequest;
+use super::reading_orders::{End, Order, OrderSender, Orders, closed_meanwhile, orders};
 use super::rest::all_pieces;
 use crate::promise::{PendingPromise, Promise};
 
-enum Command {
+/// What is to be read, and who waits for it.
+enum Wanted {
     Next(PendingPromise),
     All(PendingPromise),
-    Close,
 }
 
 /// Reads a response's content.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct ContentStream {
-    commands: mpsc::UnboundedSender<Command>,
+    orders: OrderSender<Wanted>,
+    limit_bytes: u64,
 }
 
 /// All content that was left, on its way to the thread that waits for it: putting it together is
@@ -40,10 +42,12 @@ pub(super) struct Reading {
     /// Settled when the reading has ended.
     pending: PendingPromise,
     cancelled: oneshot::Receiver<()>,
+    limit_bytes: u64,
 }
 
 impl Reading {
-    pub(super) fn new(py: Python<'_>, url: &str) -> PyResult<Self> {
+    /// Args: what is read, and how much of it may be kept in memory.
+    pub(super) fn new(py: Python<'_>, url: &str, limit_bytes: u64) -> PyResult<Self> {
         let (promise, pending) =
             PendingPromise::new(py, &format!("the content of {}", for_display(url)))?;
         // Nobody waits for it: that it ends is nothing to report.
@@ -52,7 +56,11 @@ impl Reading {
         pending.on_cancel(move || {
             cancel.send(()).ok();
         });
-        Ok(Self { pending, cancelled })
+        Ok(Self {
+            pending,
+            cancelled,
+            limit_bytes,
+        })
     }
 
     /// Waits until the reading is given up.
@@ -80,8 +88,12 @@ impl ContentStream {
         request: CallRequest,
         reading: Option<Reading>,
     ) -> (Self, impl Future<Output = ()> + 'static) {
-        let (commands, receiver) = mpsc::unbounded_channel();
-        (Self { commands }, read(body, request, reading, receiver))
+        let (sender, orders) = orders();
+        let stream = Self {
+            orders: sender,
+            limit_bytes: reading.as_ref().map_or(u64::MAX, |it| it.limit_bytes),
+        };
+        (stream, read(body, request, reading, orders))
     }
 }
 
@@ -90,45 +102,59 @@ async fn read(
     mut body: Box<ResponseBody>,
     request: CallRequest,
     mut reading: Option<Reading>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
+    mut orders: Orders<Wanted>,
 ) {
     loop {
-        let command = tokio::select! {
+        let wanted = tokio::select! {
             biased;
             () = Reading::given_up(&mut reading) => return body.abandon().await,
-            command = commands.recv() => command,
+            wanted = orders.next() => wanted,
         };
-        match command {
-            Some(Command::Next(pending)) => {
-                let piece = tokio::select! {
-                    biased;
-                    () = Reading::given_up(&mut reading) => return body.abandon().await,
-                    piece = body.chunk() => piece,
-                };
-                Python::attach(|py| settle(py, pending, piece, &request));
-            }
-            Some(Command::All(pending)) => {
-                let (pieces, failure) = tokio::select! {
-                    biased;
-                    () = Reading::given_up(&mut reading) => return body.abandon().await,
-                    everything = all_pieces(&mut body) => everything,
-                };
-                Python::attach(|py| {
-                    let failure = failure.map(|error| request.exception(py, &error).into_value(py));
-                    let failure = failure.map(Py::into_any);
-                    match Py::new(py, Everything { pieces, failure }) {
-                        Ok(everything) => pending.fulfil(py, everything.into_any()),
-                        Err(error) => pending.reject(py, error),
-                    }
-                });
-            }
-            Some(Command::Close) => {
+        let (pending, end) = match wanted {
+            Ok(Wanted::Next(pending)) => tokio::select! {
+                biased;
+                () = Reading::given_up(&mut reading) => return body.abandon().await,
+                piece = body.chunk() => {
+                    Python::attach(|py| settle(py, pending, piece, &request));
+                    continue;
+                }
+                end = orders.end() => (pending, end),
+            },
+            Ok(Wanted::All(pending)) => tokio::select! {
+                biased;
+                () = Reading::given_up(&mut reading) => return body.abandon().await,
+                everything = all_pieces(&mut body) => {
+                    Python::attach(|py| settle_all(py, pending, everything, &request));
+                    continue;
+                }
+                end = orders.end() => (pending, end),
+            },
+            Err(End::Closed) => {
                 body.discard().await;
                 return Reading::end(reading);
             }
             // Nobody has closed it: dropping the content closes the connection.
-            None => return Reading::end(reading),
+            Err(End::Dropped) => return Reading::end(reading),
+        };
+        Python::attach(|py| pending.reject(py, request.exception(py, &closed_meanwhile())));
+        if matches!(end, End::Closed) {
+            body.abandon().await;
         }
+        return Reading::end(reading);
+    }
+}
+
+fn settle_all(
+    py: Python<'_>,
+    pending: PendingPromise,
+    (pieces, failure): (Vec<Bytes>, Option<Error>),
+    request: &CallRequest,
+) {
+    let failure = failure.map(|error| request.exception(py, &error).into_value(py));
+    let failure = failure.map(Py::into_any);
+    match Py::new(py, Everything { pieces, failure }) {
+        Ok(everything) => pending.fulfil(py, everything.into_any()),
+        Err(error) => pending.reject(py, error),
     }
 }
 
@@ -151,13 +177,19 @@ impl ContentStream {
     pub(super) fn next(&self, py: Python<'_>) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, "a piece of a response")?;
         // When the run of the loop has ended, what is pending is dropped, which rejects it.
-        self.commands.send(Command::Next(pending)).ok();
+        self.orders.send(Order::Read(Wanted::Next(pending))).ok();
         Ok(promise)
     }
 
     /// Give the connection back, or close it if there is much to read still.
     pub(super) fn close(&self) {
-        self.commands.send(Command::Close).ok();
+        self.orders.send(Order::Close).ok();
+    }
+
+    /// How many bytes of content may be kept in memory.
+    #[getter]
+    fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
     }
 }
 
@@ -166,7 +198,7 @@ impl ContentStream {
     pub(super) fn all(&self, py: Python<'_>) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, "the rest of a response")?;
         // As in next().
-        self.commands.send(Command::All(pending)).ok();
+        self.orders.send(Order::Read(Wanted::All(pending))).ok();
         Ok(promise)
     }
 }

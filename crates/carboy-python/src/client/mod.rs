@@ -18,6 +18,7 @@ mod native_client;
 mod original_parts;
 mod plain_calls;
 mod plain_response;
+mod reading_orders;
 mod response;
 mod rest;
 mod transport;

@@ -5,10 +5,10 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use bytes::{Bytes, BytesMut};
 use carboy_client::{Error, ResponseBody};
 use pyo3::prelude::*;
-use tokio::sync::mpsc;
 
 use super::blocking_thread;
 use super::error::exception;
+use super::reading_orders::{End, Order, OrderSender, closed_meanwhile, orders};
 use super::transport::read_ready;
 
 type Piece = Result<Option<Bytes>, Error>;
@@ -16,51 +16,80 @@ type Piece = Result<Option<Bytes>, Error>;
 /// Pieces in their order, and why nothing follows them.
 type Everything = (Vec<Bytes>, Option<Error>);
 
-enum Command {
+/// What is to be read, and who waits for it.
+enum Wanted {
     Next(SyncSender<Piece>),
     All(SyncSender<Everything>),
-    Close,
 }
 
 /// Content on the thread for blocking calls, to be read from any thread.
 pub(super) struct BlockingRest {
-    commands: mpsc::UnboundedSender<Command>,
+    orders: OrderSender<Wanted>,
 }
 
 impl BlockingRest {
     /// The handle, and the task that reads, which belongs to this thread.
     pub(super) fn new(mut body: ResponseBody) -> (Self, impl Future<Output = ()> + 'static) {
-        let (commands, mut receiver) = mpsc::unbounded_channel();
+        let (sender, mut orders) = orders();
         let reader = async move {
             let mut failure = None;
-            while let Some(command) = receiver.recv().await {
-                match command {
-                    Command::Next(reply) => {
-                        let piece = match failure.take() {
-                            Some(failure) => Err(failure),
-                            None => next_piece(&mut body, &mut failure).await,
+            let end = loop {
+                let end = match orders.next().await {
+                    Err(End::Closed) => return body.discard().await,
+                    Err(End::Dropped) => End::Dropped,
+                    Ok(Wanted::Next(reply)) => {
+                        let next = async {
+                            match failure.take() {
+                                Some(failure) => Err(failure),
+                                None => next_piece(&mut body, &mut failure).await,
+                            }
                         };
-                        reply.send(piece).ok();
+                        tokio::select! {
+                            biased;
+                            piece = next => {
+                                reply.send(piece).ok();
+                                continue;
+                            }
+                            end = orders.end() => {
+                                reply.send(Err(closed_meanwhile())).ok();
+                                end
+                            }
+                        }
                     }
-                    Command::All(reply) => {
-                        let everything = match failure.take() {
-                            Some(failure) => (Vec::new(), Some(failure)),
-                            None => all_pieces(&mut body).await,
+                    Ok(Wanted::All(reply)) => {
+                        let all = async {
+                            match failure.take() {
+                                Some(failure) => (Vec::new(), Some(failure)),
+                                None => all_pieces(&mut body).await,
+                            }
                         };
-                        reply.send(everything).ok();
+                        tokio::select! {
+                            biased;
+                            everything = all => {
+                                reply.send(everything).ok();
+                                continue;
+                            }
+                            end = orders.end() => {
+                                reply.send((Vec::new(), Some(closed_meanwhile()))).ok();
+                                end
+                            }
+                        }
                     }
-                    Command::Close => return body.discard().await,
-                }
+                };
+                break end;
+            };
+            // What nobody has closed is dropped, and that closes the connection.
+            if matches!(end, End::Closed) {
+                body.abandon().await;
             }
-            // Nobody has closed it: dropping the content closes the connection.
         };
-        (Self { commands }, reader)
+        (Self { orders: sender }, reader)
     }
 
     /// Waits for the next piece; `None` at the end.
     pub(super) fn next(&self, py: Python<'_>) -> PyResult<Option<Bytes>> {
         let (reply, piece) = sync_channel(1);
-        if self.commands.send(Command::Next(reply)).is_err() {
+        if self.orders.send(Order::Read(Wanted::Next(reply))).is_err() {
             return Ok(None);
         }
         blocking_thread::wait(py, piece)?.map_err(|error| exception(py, &error, &py.None()))
@@ -69,7 +98,7 @@ impl BlockingRest {
     /// Waits for everything, and says why nothing follows it.
     pub(super) fn all(&self, py: Python<'_>) -> PyResult<(Vec<Bytes>, Option<PyErr>)> {
         let (reply, everything) = sync_channel(1);
-        if self.commands.send(Command::All(reply)).is_err() {
+        if self.orders.send(Order::Read(Wanted::All(reply))).is_err() {
             return Ok((Vec::new(), None));
         }
         let (pieces, failure) = blocking_thread::wait(py, everything)?;
@@ -81,7 +110,7 @@ impl BlockingRest {
 
     /// Gives the connection back, or closes it if there is much to read still.
     pub(super) fn close(&self) {
-        self.commands.send(Command::Close).ok();
+        self.orders.send(Order::Close).ok();
     }
 }
 
