@@ -66,6 +66,7 @@ __all__ = [
     "TlsTransport",
     "Transport",
     "Upload",
+    "UploadSource",
     "WorkerPool",
     "add_home_loop",
     "await_on_loop",
@@ -400,7 +401,7 @@ class HttpClient:
         method: str,
         url: str,
         headers: list[tuple[str, str]],
-        body: bytes | Upload | None,
+        body: bytes | Upload | UploadSource | None,
         timeouts: tuple[float | None, float | None, float | None, float | None, float | None]
         | None,
         redirects: int | None,
@@ -537,6 +538,15 @@ class Upload:
     def send_soon(self, piece: bytes) -> Promise[bool]: ...
     def finish_soon(self) -> Promise[bool]: ...
     def fail_soon(self, reason: str) -> Promise[bool]: ...
+
+@final
+class UploadSource:
+    def __new__(
+        cls,
+        length: int | None,
+        begin: Callable[[Upload], Callable[[], object] | None],
+        is_repeatable: bool,
+    ) -> Self: ...
 
 @final
 class HttpAuthentication:

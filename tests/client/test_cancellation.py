@@ -132,7 +132,8 @@ def test_a_stream_that_is_left(session: http.Session) -> None:
 
     with RawUpstream(serve) as upstream:
         with session.stream("GET", upstream.url) as response:
-            assert next(response.iter_bytes(100)) == b"x" * 100
+            pieces = response.iter_bytes(100)
+            assert next(pieces) == b"x" * 100
             assert numbers(session) == (1, 0, 0)
         assert upstream.peers[0].has_ended.wait(5)
         is_whole(session, 0)

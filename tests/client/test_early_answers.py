@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ def test_the_answer_is_read(session: http.Session, content: str, answer: str) ->
         for _ in range(10):
             response = session.post(upstream.url, content=CONTENTS[content]()).result()
             assert (response.status_code, response.text) == (413, "large")
-        is_whole(session, 0)
+            # A call that is quicker than the end of the connection would meet that.
+            is_whole(session, 0)
 
 
 def test_without_an_answer_it_is_the_writing_that_failed(session: http.Session) -> None:
@@ -85,3 +87,22 @@ def test_a_source_without_end_is_left(session: http.Session) -> None:
         assert session.post(upstream.url, content=pieces()).result().status_code == 413
         eventually(stands_still)
         is_whole(session, 0)
+
+
+@pytest.mark.parametrize("content", ["bytes", "pieces"])
+def test_a_server_that_answers_and_never_reads_the_rest(
+    session: http.Session, content: str
+) -> None:
+    released = threading.Event()
+
+    def serve(peer: Peer) -> None:
+        peer.read_some()
+        peer.send(ANSWERS["with a length"])
+        released.wait(10)
+
+    with RawUpstream(serve) as upstream:
+        response = session.post(upstream.url, content=CONTENTS[content]()).result()
+        assert (response.status_code, response.text) == (413, "large")
+        # It would keep its place in the pool for ever.
+        is_whole(session, 0)
+        released.set()

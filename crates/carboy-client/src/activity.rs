@@ -13,6 +13,8 @@ pub(crate) struct Activity {
     write_blocked_since: Cell<Option<Instant>>,
     /// When a block ended last.
     write_resumed: Cell<Option<Instant>>,
+    /// Whether a write has failed that nobody was told of.
+    has_lost_write: Cell<bool>,
     head: RefCell<HeadRecorder>,
 }
 
@@ -37,6 +39,15 @@ impl Activity {
         if self.write_blocked_since.take().is_some() {
             self.write_resumed.set(Some(Instant::now()));
         }
+    }
+
+    /// The peer reads no more, and what is written from now on goes nowhere.
+    pub(crate) fn note_lost_write(&self) {
+        self.has_lost_write.set(true);
+    }
+
+    pub(crate) fn has_lost_write(&self) -> bool {
+        self.has_lost_write.get()
     }
 
     pub(crate) fn note_write_blocked(&self) {

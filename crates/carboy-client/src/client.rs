@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ use crate::settings::{HttpVersions, PoolLimits, ResponseLimits};
 use crate::target::{Route, Target};
 use crate::timings::Stopwatch;
 use crate::tls::{Identity, Trust};
-use crate::upload::{RequestBody, Upload};
+use crate::upload::{RequestBody, Upload, UploadProgress};
 use crate::{Error, ErrorKind, for_display};
 
 /// A connection that was idle for longer than this is looked at before it is used.
@@ -83,6 +83,8 @@ struct Call {
     attempts: u32,
     /// Whether the request was sent again after a connection that turned out to be closed.
     has_repeated: bool,
+    /// The sending of the last attempt's content.
+    upload: Option<UploadProgress>,
 }
 
 impl Client {
@@ -140,6 +142,7 @@ impl Client {
             history: Vec::new(),
             attempts: 0,
             has_repeated: false,
+            upload: None,
         });
         let shared = Rc::clone(&self.shared);
         async move {
@@ -238,6 +241,12 @@ impl Shared {
             let lease = self.lease(&target, request, call.deadline, &call.stopwatch);
             let mut lease = lease.await?;
             let is_http2 = matches!(lease, Lease::Http2(_));
+            if let RequestBody::Source(_) = request.body
+                && let Some(before) = call.upload.take()
+            {
+                // A source makes one stream at a time.
+                before.give_up();
+            }
             let Some(body) = request.body.for_attempt() else {
                 return Err(Error::new(
                     ErrorKind::InvalidRequest,
@@ -245,6 +254,7 @@ impl Shared {
                 ));
             };
             let (upload, progress) = Upload::new(body);
+            call.upload = Some(progress.clone());
             let message = assemble(request, &target, is_http2, upload)?;
             let keeps_head = request.is_plain && !is_http2;
             if keeps_head {
@@ -283,7 +293,7 @@ impl Shared {
                     return Ok((head, body));
                 }
                 Err(Failure::Unsent(body, error)) => {
-                    request.body = body;
+                    request.body.give_back(body);
                     if lease.requests() <= 1 {
                         // A connection of this very request: the next one would fare no better.
                         return Err(error);
@@ -542,7 +552,8 @@ fn assemble(
     let says_none = headers
         .get(header::CONTENT_LENGTH)
         .is_some_and(|it| it == "0");
-    if !(says_none && message.body().is_empty()) {
+    let is_empty = message.body().is_empty();
+    if !(says_none && is_empty) {
         headers.remove(header::CONTENT_LENGTH);
     }
     headers.remove(header::TRANSFER_ENCODING);
@@ -560,6 +571,10 @@ fn assemble(
     }
     if !request.is_plain {
         add_defaults(&mut headers);
+        if is_empty && may_have_content(&request.method) {
+            // RFC 9110 section 8.6; there are servers that refuse it without.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
     }
     if !headers.contains_key(header::AUTHORIZATION)
         && let Some(authentication) = &request.authentication
@@ -582,6 +597,11 @@ fn assemble(
     }
     *message.headers_mut() = headers;
     Ok(message)
+}
+
+/// Whether content has a meaning in requests of this method (RFC 9110 section 9.3, RFC 5789).
+fn may_have_content(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 fn add_defaults(headers: &mut HeaderMap) {

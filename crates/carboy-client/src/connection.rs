@@ -102,7 +102,7 @@ impl Http1Connection {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.activity.has_lost_write()
     }
 
     /// Notes that the response was read to its end.

@@ -51,4 +51,4 @@ pub use retry::Retries;
 pub use settings::{HttpVersions, PoolLimits, ResponseLimits, Timeouts};
 pub use timings::Timings;
 pub use tls::{Identity, Trust};
-pub use upload::{RequestBody, UploadEnded, UploadSender, UploadStream};
+pub use upload::{ContentSource, RequestBody, UploadEnded, UploadSender, UploadStream};

@@ -120,6 +120,7 @@ impl Stream {
     fn told(&mut self, written: Poll<io::Result<usize>>, bytes: usize) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(error)) if self.answers_early && is_closed_by_peer(&error) => {
+                self.activity.note_lost_write();
                 self.closed = Some(ClosedWrite {
                     error: Some(error),
                     bytes_before: self.activity.bytes_read(),

@@ -1,9 +1,10 @@
 //! What a request carries, and how far its sending has come.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -27,6 +28,31 @@ enum Piece {
     Failure(String),
 }
 
+/// What makes a request's content, piece by piece, when there is a connection for it.
+pub trait ContentSource: Send {
+    /// Begins to make it, from its start.
+    fn begin(&mut self) -> UploadStream;
+
+    /// Whether that can be done more than once.
+    fn is_repeatable(&self) -> bool;
+}
+
+/// A source, and how far it was used.
+pub struct SourceBody {
+    source: Box<dyn ContentSource>,
+    has_begun: bool,
+    /// What was begun for a connection that took nothing of it.
+    unsent: Option<UploadStream>,
+}
+
+impl fmt::Debug for SourceBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("SourceBody");
+        shown.field("has_begun", &self.has_begun);
+        shown.finish_non_exhaustive()
+    }
+}
+
 /// The content of a request.
 #[derive(Debug, Default)]
 pub enum RequestBody {
@@ -37,6 +63,8 @@ pub enum RequestBody {
     Full(Bytes),
     /// A stream. Is sent once.
     Stream(UploadStream),
+    /// What makes streams. Can be sent again if it can make another one.
+    Source(SourceBody),
     /// A stream that was sent.
     Sent,
 }
@@ -45,18 +73,26 @@ impl RequestBody {
     /// A stream, and where its pieces are put. `length` is its size in bytes if that is known;
     /// else it is sent in chunks.
     pub fn stream(length: Option<u64>) -> (UploadSender, Self) {
-        let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
-        let stream = UploadStream {
-            pieces: receiver,
-            remaining: length,
+        let (sender, stream) = UploadStream::new(length);
+        (sender, Self::Stream(stream))
+    }
+
+    /// Content that is made when it is needed.
+    pub fn source(source: Box<dyn ContentSource>) -> Self {
+        Self::Source(SourceBody {
+            source,
             has_begun: false,
-        };
-        (UploadSender { pieces: sender }, Self::Stream(stream))
+            unsent: None,
+        })
     }
 
     /// Whether it can be sent again.
     pub(crate) fn is_repeatable(&self) -> bool {
-        matches!(self, Self::Empty | Self::Full(_))
+        match self {
+            Self::Empty | Self::Full(_) => true,
+            Self::Source(body) => body.source.is_repeatable(),
+            Self::Stream(_) | Self::Sent => false,
+        }
     }
 
     /// The body for one more attempt: a copy, or the stream itself if nothing of it was taken.
@@ -68,7 +104,28 @@ impl RequestBody {
                 Self::Stream(stream) if !stream.has_begun => Some(Self::Stream(stream)),
                 _ => None,
             },
+            Self::Source(body) => {
+                if let Some(unsent) = body.unsent.take() {
+                    return Some(Self::Stream(unsent));
+                }
+                if body.has_begun && !body.source.is_repeatable() {
+                    return None;
+                }
+                body.has_begun = true;
+                Some(Self::Stream(body.source.begin()))
+            }
             Self::Sent => None,
+        }
+    }
+
+    /// Takes back what `for_attempt` has given and nobody has sent.
+    pub(crate) fn give_back(&mut self, unsent: Self) {
+        match (self, unsent) {
+            (Self::Source(body), Self::Stream(stream)) => {
+                body.unsent = (!stream.has_begun).then_some(stream);
+            }
+            (Self::Source(_), _) => {}
+            (place, unsent) => *place = unsent,
         }
     }
 }
@@ -79,6 +136,43 @@ pub struct UploadStream {
     pieces: mpsc::Receiver<Piece>,
     remaining: Option<u64>,
     has_begun: bool,
+    when_dropped: DropHook,
+}
+
+#[derive(Default)]
+struct DropHook(Option<Box<dyn FnOnce() + Send>>);
+
+impl fmt::Debug for DropHook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("DropHook").finish_non_exhaustive()
+    }
+}
+
+impl Drop for DropHook {
+    fn drop(&mut self) {
+        if let Some(hook) = self.0.take() {
+            hook();
+        }
+    }
+}
+
+impl UploadStream {
+    /// A stream, and where its pieces are put; see [`RequestBody::stream`].
+    pub fn new(length: Option<u64>) -> (UploadSender, Self) {
+        let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
+        let stream = Self {
+            pieces: receiver,
+            remaining: length,
+            has_begun: false,
+            when_dropped: DropHook::default(),
+        };
+        (UploadSender { pieces: sender }, stream)
+    }
+
+    /// Sets what is called when nobody takes pieces any more, on whatever thread that is.
+    pub fn when_dropped(&mut self, hook: impl FnOnce() + Send + 'static) {
+        self.when_dropped.0 = Some(Box::new(hook));
+    }
 }
 
 /// Where the pieces of a streamed upload are put, from any thread.
@@ -146,6 +240,16 @@ impl UploadSender {
         self.blocking_put(Piece::Failure(reason))
     }
 
+    /// As `fail`, for who can't wait: right after the start there is room.
+    ///
+    /// # Errors
+    ///
+    /// `UploadEnded` when the request has ended, or there is no room.
+    pub fn fail_at_once(&self, reason: String) -> Result<(), UploadEnded> {
+        let piece = Piece::Failure(reason);
+        self.pieces.try_send(piece).map_err(|_| UploadEnded)
+    }
+
     async fn put(&self, piece: Piece) -> Result<(), UploadEnded> {
         self.pieces.send(piece).await.map_err(|_| UploadEnded)
     }
@@ -171,26 +275,51 @@ pub(crate) enum UploadState {
 /// The content as hyper takes it, which writes down how far it has come.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    body: RequestBody,
-    state: Rc<Cell<UploadState>>,
-    failure: Rc<RefCell<Option<Error>>>,
+    shared: Rc<Shared>,
 }
 
 /// What who waits for a response knows of the sending.
 #[derive(Clone, Debug)]
 pub(crate) struct UploadProgress {
-    state: Rc<Cell<UploadState>>,
-    failure: Rc<RefCell<Option<Error>>>,
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    body: RefCell<RequestBody>,
+    state: Cell<UploadState>,
+    failure: RefCell<Option<Error>>,
+    /// The connection, while it waits for a piece.
+    waiting: RefCell<Option<Waker>>,
 }
 
 impl UploadProgress {
     pub(crate) fn state(&self) -> UploadState {
-        self.state.get()
+        self.shared.state.get()
+    }
+
+    /// Whether all of it was handed over.
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self.state(), UploadState::Complete(_))
     }
 
     /// Why the source has failed.
     pub(crate) fn take_failure(&self) -> Option<Error> {
-        self.failure.take()
+        self.shared.failure.take()
+    }
+
+    /// Takes no further piece of a stream: the content is about to be sent anew, elsewhere. What
+    /// was sent of it stays a torso.
+    pub(crate) fn give_up(&self) {
+        if self.is_complete() {
+            return;
+        }
+        self.shared.state.set(UploadState::Failed);
+        let unsent = self.shared.body.replace(RequestBody::Sent);
+        drop(unsent);
+        if let Some(connection) = self.shared.waiting.take() {
+            connection.wake();
+        }
     }
 }
 
@@ -199,42 +328,89 @@ impl Upload {
         let now = Instant::now();
         let is_empty = match &body {
             RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Stream(_) => false,
+            RequestBody::Stream(_) | RequestBody::Source(_) => false,
             RequestBody::Empty | RequestBody::Sent => true,
         };
-        let state = Rc::new(Cell::new(if is_empty {
+        let state = if is_empty {
             UploadState::Complete(now)
         } else {
             UploadState::Handed(now)
-        }));
-        let failure = Rc::default();
-        let progress = UploadProgress {
-            state: Rc::clone(&state),
-            failure: Rc::clone(&failure),
         };
-        let upload = Self {
-            body,
-            state,
-            failure,
-        };
+        let shared = Rc::new(Shared {
+            body: RefCell::new(body),
+            state: Cell::new(state),
+            failure: RefCell::default(),
+            waiting: RefCell::default(),
+        });
+        let upload = Self { shared };
+        let progress = upload.progress();
         (upload, progress)
+    }
+
+    pub(crate) fn progress(&self) -> UploadProgress {
+        UploadProgress {
+            shared: Rc::clone(&self.shared),
+        }
     }
 
     /// Whether there is no content.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self.body, RequestBody::Empty)
+        match &*self.shared.body.borrow() {
+            RequestBody::Empty => true,
+            RequestBody::Full(bytes) => bytes.is_empty(),
+            RequestBody::Stream(_) | RequestBody::Source(_) | RequestBody::Sent => false,
+        }
     }
 
     /// The content, when nothing of it was sent.
     pub(crate) fn into_body(self) -> RequestBody {
-        self.body
+        self.shared.body.take()
     }
+}
 
+impl Shared {
     fn fail(&self, message: String) -> UploadBroken {
         self.state.set(UploadState::Failed);
         self.failure
             .replace(Some(Error::new(ErrorKind::BodySource, message)));
         UploadBroken
+    }
+
+    /// The next piece of a stream; `None` at its end.
+    fn poll_stream(
+        &self,
+        stream: &mut UploadStream,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, UploadBroken>> {
+        stream.has_begun = true;
+        let Poll::Ready(piece) = stream.pieces.poll_recv(context) else {
+            self.state.set(UploadState::AwaitsSource);
+            self.waiting.replace(Some(context.waker().clone()));
+            return Poll::Pending;
+        };
+        let message = match piece {
+            Some(Piece::Content(piece)) => {
+                self.state.set(UploadState::Handed(Instant::now()));
+                let Some(remaining) = &mut stream.remaining else {
+                    return Poll::Ready(Ok(Some(piece)));
+                };
+                if let Some(left) = remaining.checked_sub(piece.len() as u64) {
+                    *remaining = left;
+                    return Poll::Ready(Ok(Some(piece)));
+                }
+                "the upload is longer than its Content-Length".to_owned()
+            }
+            Some(Piece::End) if stream.remaining.unwrap_or(0) == 0 => {
+                self.state.set(UploadState::Complete(Instant::now()));
+                return Poll::Ready(Ok(None));
+            }
+            Some(Piece::End) => "the upload is shorter than its Content-Length".to_owned(),
+            Some(Piece::Failure(reason)) => {
+                format!("the content to upload can't be read: {reason}")
+            }
+            None => "the source of the upload broke off".to_owned(),
+        };
+        Poll::Ready(Err(self.fail(message)))
     }
 }
 
@@ -248,81 +424,64 @@ impl Body for Upload {
     type Error = UploadBroken;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
-        let this = &mut *self;
-        match &mut this.body {
-            RequestBody::Empty | RequestBody::Sent => Poll::Ready(None),
+        let shared = &self.shared;
+        if matches!(shared.state.get(), UploadState::Failed) {
+            return Poll::Ready(Some(Err(UploadBroken)));
+        }
+        let mut body = shared.body.borrow_mut();
+        match &mut *body {
+            RequestBody::Empty | RequestBody::Sent | RequestBody::Source(_) => Poll::Ready(None),
             RequestBody::Full(bytes) => {
                 if bytes.is_empty() {
                     return Poll::Ready(None);
                 }
                 let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
                 let now = Instant::now();
-                this.state.set(if bytes.is_empty() {
+                shared.state.set(if bytes.is_empty() {
                     UploadState::Complete(now)
                 } else {
                     UploadState::Handed(now)
                 });
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
-            RequestBody::Stream(stream) => {
-                stream.has_begun = true;
-                match stream.pieces.poll_recv(context) {
-                    Poll::Pending => {
-                        this.state.set(UploadState::AwaitsSource);
-                        Poll::Pending
-                    }
-                    Poll::Ready(Some(Piece::Content(piece))) => {
-                        this.state.set(UploadState::Handed(Instant::now()));
-                        if let Some(remaining) = &mut stream.remaining {
-                            let Some(left) = remaining.checked_sub(piece.len() as u64) else {
-                                let message = "the upload is longer than its Content-Length";
-                                return Poll::Ready(Some(Err(this.fail(message.into()))));
-                            };
-                            *remaining = left;
-                        }
-                        Poll::Ready(Some(Ok(Frame::data(piece))))
-                    }
-                    Poll::Ready(Some(Piece::End)) if stream.remaining.unwrap_or(0) == 0 => {
-                        this.state.set(UploadState::Complete(Instant::now()));
-                        this.body = RequestBody::Sent;
-                        Poll::Ready(None)
-                    }
-                    Poll::Ready(Some(Piece::End)) => {
-                        let message = "the upload is shorter than its Content-Length";
-                        Poll::Ready(Some(Err(this.fail(message.into()))))
-                    }
-                    Poll::Ready(Some(Piece::Failure(reason))) => {
-                        let message = format!("the content to upload can't be read: {reason}");
-                        Poll::Ready(Some(Err(this.fail(message))))
-                    }
-                    Poll::Ready(None) => {
-                        let message = "the source of the upload broke off";
-                        Poll::Ready(Some(Err(this.fail(message.into()))))
-                    }
+            RequestBody::Stream(stream) => match shared.poll_stream(stream, context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(Some(piece))) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Poll::Ready(Ok(None)) => {
+                    let sent = std::mem::replace(&mut *body, RequestBody::Sent);
+                    drop(body);
+                    // This may call others.
+                    drop(sent);
+                    Poll::Ready(None)
                 }
-            }
+                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
+        if matches!(self.shared.state.get(), UploadState::Failed) {
+            return false;
+        }
+        match &*self.shared.body.borrow() {
             RequestBody::Empty | RequestBody::Sent => true,
             RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Stream(_) => false,
+            RequestBody::Stream(_) | RequestBody::Source(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
+        match &*self.shared.body.borrow() {
             RequestBody::Empty | RequestBody::Sent => SizeHint::with_exact(0),
             RequestBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             RequestBody::Stream(stream) => match stream.remaining {
                 Some(length) => SizeHint::with_exact(length),
                 None => SizeHint::default(),
             },
+            RequestBody::Source(_) => SizeHint::default(),
         }
     }
 }

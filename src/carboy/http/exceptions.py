@@ -124,7 +124,12 @@ class TooManyRedirects(RequestError):
 
 
 class UploadError(RequestError):
-    """The content to upload could not be read."""
+    """The content to upload could not be read. What that has raised is the ``__cause__``."""
+
+    def __init__(self, message: str, request: Request | None = None) -> None:
+        super().__init__(message, request)
+        if request is not None and request.source is not None:
+            self.__cause__ = request.source.error
 
 
 class ClientClosed(RequestError, RuntimeError):

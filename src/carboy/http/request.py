@@ -9,13 +9,16 @@ from urllib.parse import urlencode
 
 from carboy._carboy import url_for_display
 from carboy.http.headers import Headers
-from carboy.http.multipart import PIECE_BYTES, FilesTypes, Multipart, file_size
-from carboy.http.upload import upload
+from carboy.http.multipart import (
+    FilesTypes,
+    Multipart,
+    file_size,
+    pieces_of_file,
+    position_of,
+)
+from carboy.http.upload import Source, ThreadSource, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from carboy._carboy import Upload
     from carboy.http.timeline import Call
 
 ParamsTypes = Mapping[str, Any] | Iterable[tuple[str, Any]] | str | bytes
@@ -42,7 +45,7 @@ class Request:
         headers: The headers that the caller has set; the client adds what is missing.
     """
 
-    __slots__ = ("_headers", "_pairs", "call", "method", "place", "url")
+    __slots__ = ("_headers", "_pairs", "call", "method", "place", "source", "url")
 
     def __init__(self, method: str, url: str, pairs: list[tuple[str, str]]) -> None:
         self.method = method
@@ -51,6 +54,8 @@ class Request:
         self._headers: Headers | None = None
         #: Its entry in the timeline, if there is one.
         self.call: Call | None = None
+        #: What makes its content, if that comes piece by piece.
+        self.source: Source | None = None
         #: The line that made the call, if the content is streamed.
         self.place: str | None = None
 
@@ -120,9 +125,24 @@ def with_params(url: str, params: ParamsTypes | None) -> str:
     return f"{url}{separator}{query}{hash_mark}{fragment}"
 
 
-def _read(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(PIECE_BYTES):
-        yield piece
+def _file_source(file: Any, length: int | None) -> Source:
+    start = position_of(file)
+    size = file_size(file)
+    return ThreadSource(
+        lambda attempt: pieces_of_file(file, start if attempt > 1 else None),
+        length if size is None else size,
+        is_repeatable=start is not None,
+    )
+
+
+def _declared_length(headers: list[tuple[str, str]]) -> int | None:
+    """Return what the caller says of the content's size."""
+    for name, value in headers:
+        if name.lower() == "content-length":
+            if not (value.isascii() and value.isdigit()):
+                raise ValueError(f"Content-Length is to be a number of bytes, not {value!r}")
+            return int(value)
+    return None
 
 
 def encode_body(
@@ -131,7 +151,7 @@ def encode_body(
     data: DataTypes | None,
     files: FilesTypes | None,
     json: Any,
-) -> bytes | Upload | None:
+) -> bytes | Source | None:
     """Return the content that the arguments mean, and add the ``Content-Type`` that it needs.
 
     Raises:
@@ -151,16 +171,16 @@ def encode_body(
             json, ensure_ascii=False, separators=(",", ":"), allow_nan=False
         ).encode()
     if files is not None:
-        fields: list[tuple[str, Any]] = []
+        fields: list[tuple[str, str | bytes]] = []
         if data is not None:
             if isinstance(data, (str, bytes)) or not isinstance(data, (Mapping, Sequence)):
                 raise TypeError("beside files, data is to be a mapping or pairs")
             form_data: Any = data
-            fields = _pairs(form_data)
+            fields = _texts(_pairs(form_data))
         form = Multipart(fields, files)
         set_type(form.content_type)
         if form.has_files_to_read():
-            return upload(form.pieces(), form.length)
+            return ThreadSource(form.pieces, form.length, is_repeatable=form.is_repeatable())
         return b"".join(form.pieces())
     body: Any = content if content is not None else data
     if body is None:
@@ -175,9 +195,9 @@ def encode_body(
         set_type(_FORM)
         return urlencode(_texts(_pairs(body))).encode()
     if hasattr(body, "read"):
-        return upload(_read(body), file_size(body))
+        return _file_source(body, _declared_length(headers))
     if isinstance(body, (Iterable, AsyncIterable)):
-        return upload(body, None)
+        return source_of(body, _declared_length(headers))
     raise TypeError(f"{type(body).__name__} can't be sent as content")
 
 

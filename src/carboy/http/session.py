@@ -37,6 +37,7 @@ from carboy.http.response import Response, StreamedResponse
 from carboy.http.settings import Limits, Retries, Timeout, TimeoutTypes, check_count, timeout_of
 from carboy.http.streamed_call import StreamedCall, calling_line
 from carboy.http.timeline import are_all_noted, begin_call
+from carboy.http.upload import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -275,6 +276,7 @@ class Session(PlainCalls):
             pairs.append(_cookie_header(self.cookies.own | dict(cookies or {})))
         pairs += outgoing_deadline()
         request = Request(method, url, pairs)
+        request.source = body if isinstance(body, Source) else None
         request.call = begin_call(method, url)
         for hook in self.hooks.get("request", ()):
             hook(request)
@@ -299,7 +301,7 @@ class Session(PlainCalls):
             method,
             url,
             pairs,
-            body,
+            body.native() if isinstance(body, Source) else body,
             limits.as_tuple(),
             redirects,
             self._authentication(auth, url, pairs),

@@ -15,7 +15,11 @@ use crate::activity::Activity;
 use crate::connection::{self, Http1Connection, Http2Connection};
 use crate::settings::{HttpVersions, PoolLimits};
 use crate::target::Target;
-use crate::upload::Upload;
+use crate::upload::{Upload, UploadProgress};
+
+/// How long the rest of a request may take to be sent after its response was read to the end. The
+/// server has answered without it, and need not ever take it; nor need its source ever end.
+const REST_OF_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// A request on its way; gives it back if nothing of it was sent.
 type Sending =
@@ -84,6 +88,8 @@ pub(crate) enum Lease {
 pub(crate) struct Http1Lease {
     pub(super) connection: Http1Connection,
     pool: Pool,
+    /// How far the sending of the last request has come.
+    upload: Option<UploadProgress>,
 }
 
 /// One stream of a shared connection.
@@ -112,7 +118,11 @@ impl Drop for Http2Lease {
 
 impl Lease {
     pub(super) fn http1(connection: Http1Connection, pool: Pool) -> Self {
-        Self::Http1(Box::new(Http1Lease { connection, pool }))
+        Self::Http1(Box::new(Http1Lease {
+            connection,
+            pool,
+            upload: None,
+        }))
     }
 
     pub(super) fn http2(connection: Rc<Http2Connection>, pool: Pool) -> Self {
@@ -139,7 +149,10 @@ impl Lease {
     /// Hands a request to the connection.
     pub(crate) fn send(&mut self, request: Request<Upload>) -> Sending {
         match self {
-            Self::Http1(lease) => Box::pin(lease.connection.send(request)),
+            Self::Http1(lease) => {
+                lease.upload = Some(request.body().progress());
+                Box::pin(lease.connection.send(request))
+            }
             Self::Http2(lease) => Box::pin(lease.connection.send(request)),
         }
     }
@@ -177,14 +190,22 @@ impl Lease {
         let Http1Lease {
             mut connection,
             pool,
+            upload,
         } = *lease;
-        connection.end_request();
         if connection.is_ready() {
+            connection.end_request();
             pool.release(connection);
         } else if !connection.is_closed() {
+            let is_sent = upload.is_none_or(|upload| upload.is_complete())
+                && connection.activity.write_blocked_since().is_none();
             // hyper has yet to see the end of the request, or to look for the next one.
             connection::spawn(async move {
-                if connection.ready().await {
+                let ready = tokio::time::timeout(REST_OF_REQUEST_TIME, connection.ready());
+                let is_ready = matches!(ready.await, Ok(true));
+                // A server that answers before it has read the request may close the connection
+                // then. That is heard of later than the end of the request is written.
+                if is_ready && is_sent {
+                    connection.end_request();
                     pool.release(connection);
                 }
             });

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use url::Url;
 
-use super::upload::Upload;
+use super::upload::{Upload, UploadSource};
 use crate::promise::{LONGEST_TIMEOUT, checked_timeout};
 
 /// How often to retry, for which statuses, the first wait and the longest one, any method.
@@ -181,6 +181,9 @@ pub(super) fn content(body: Option<&Bound<'_, PyAny>>) -> PyResult<RequestBody> 
     };
     if let Ok(bytes) = body.cast::<PyBytes>() {
         return Ok(RequestBody::Full(bytes.as_bytes().to_vec().into()));
+    }
+    if let Ok(source) = body.cast::<UploadSource>() {
+        return Ok(source.get().body(body.py()));
     }
     let upload = body.cast::<Upload>()?;
     upload.get().take_body().ok_or_else(|| {

@@ -37,7 +37,7 @@ pub(crate) use plain_calls::PlainCalls;
 pub(crate) use plain_response::PlainResponse;
 pub(crate) use response::ResponseData;
 pub(crate) use transport::Transport;
-pub(crate) use upload::Upload;
+pub(crate) use upload::{Upload, UploadSource};
 
 /// A URL as it may be shown: user information and secret parameters are masked.
 #[pyo3::pyfunction]

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use carboy_client::{RequestBody, UploadSender};
+use carboy_client::{ContentSource, RequestBody, UploadSender, UploadStream};
 use pyo3::prelude::*;
 
 use crate::attach::detached;
@@ -45,6 +45,83 @@ impl Upload {
             });
         })?;
         Ok(promise)
+    }
+}
+
+/// What makes an upload when there is a connection for it, and again for a further attempt.
+#[pyclass(frozen, module = "carboy._carboy")]
+pub(crate) struct UploadSource {
+    length: Option<u64>,
+    begin: Py<PyAny>,
+    is_repeatable: bool,
+}
+
+impl UploadSource {
+    /// The content for a request.
+    pub(super) fn body(&self, py: Python<'_>) -> RequestBody {
+        RequestBody::source(Box::new(PythonSource {
+            length: self.length,
+            begin: self.begin.clone_ref(py),
+            is_repeatable: self.is_repeatable,
+        }))
+    }
+}
+
+#[pymethods]
+impl UploadSource {
+    /// Args:
+    ///     length: The content's size in bytes, if it is known.
+    ///     begin: Called with an ``Upload`` when the content is to be put into that, on a thread
+    ///         that must not wait. Returns what is called when no more of it is wanted, or
+    ///         ``None``.
+    ///     `is_repeatable`: Whether it may be called more than once.
+    #[new]
+    fn new(length: Option<u64>, begin: Py<PyAny>, is_repeatable: bool) -> Self {
+        Self {
+            length,
+            begin,
+            is_repeatable,
+        }
+    }
+}
+
+/// The same for the native client.
+struct PythonSource {
+    length: Option<u64>,
+    begin: Py<PyAny>,
+    is_repeatable: bool,
+}
+
+impl ContentSource for PythonSource {
+    fn begin(&mut self) -> UploadStream {
+        let (sender, mut stream) = UploadStream::new(self.length);
+        let upload = Upload {
+            sender: sender.clone(),
+            body: Mutex::default(),
+        };
+        let begun = Python::attach(|py| {
+            let end = self.begin.call1(py, (upload,))?;
+            Ok::<_, PyErr>((!end.is_none(py)).then_some(end))
+        });
+        match begun {
+            Ok(Some(end)) => stream.when_dropped(move || {
+                Python::try_attach(|py| {
+                    if let Err(error) = end.call0(py) {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            }),
+            Ok(None) => {}
+            Err(error) => {
+                // There is room for it: nothing was put in.
+                sender.fail_at_once(error.to_string()).ok();
+            }
+        }
+        stream
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.is_repeatable
     }
 }
 
