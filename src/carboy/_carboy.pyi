@@ -393,6 +393,7 @@ class HttpClient:
         identity: tuple[bytes, bytes] | None = None,
         proxies: tuple[str | None, str | None, str] | None = None,
         idle_connections: int | None = None,
+        tls_versions: str | None = None,
     ) -> Self: ...
     def send(
         self,

@@ -124,6 +124,7 @@ def test_a_response_that_another_thread_closes(
 
 def test_a_library_whose_response_another_thread_closes(upstream: RawUpstream) -> None:
     import requests
+
     carboy.install("requests")
     try:
         response = requests.get(upstream.url, stream=True)

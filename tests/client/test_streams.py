@@ -331,3 +331,27 @@ def test_threads_of_uploads_end(session: http.Session) -> None:
         lambda: not [one for one in threading.enumerate() if one.name == "carboy-upload"],
         what="the threads of uploads have ended",
     )
+
+
+@pytest.mark.parametrize(
+    "charset", ["base64", "hex", "idna", "punycode", "undefined", "rot13", "zlib", "x" * 1000, "\\"]
+)
+def test_what_is_no_encoding_of_text_is_not_believed(session: http.Session, charset: str) -> None:
+    content = "Straße\n".encode() + b"\xff\n"
+    head = f"Content-Type: text/plain; charset={charset}"
+    with RawUpstream.answering(ok(content, head)) as upstream:
+        assert session.get(upstream.url).result().text == "Straße\n\ufffd\n"
+        with session.stream("GET", upstream.url) as response:
+            assert list(response.iter_lines()) == ["Straße", "\ufffd"]
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
+def test_lines_of_wide_characters_without_a_mark(session: http.Session, charset: str) -> None:
+    content = "ä\nö".encode(f"{charset}-le")
+    head = f"Content-Type: text/plain; charset={charset}"
+    pieces = [content[index : index + 1] for index in range(len(content))]
+    whole = chunked(*pieces).replace(b"200 OK\r\n", f"200 OK\r\n{head}\r\n".encode())
+    with RawUpstream.answering(whole) as upstream:
+        assert session.get(upstream.url).result().text == "ä\nö"
+        with session.stream("GET", upstream.url) as response:
+            assert list(response.iter_lines()) == ["ä", "ö"]

@@ -26,7 +26,7 @@ use crate::request::{Request, Way};
 use crate::response::{Response, ResponseHead};
 use crate::response_body::ResponseBody;
 use crate::retry::{RetryBudget, is_idempotent};
-use crate::settings::{HttpVersions, PoolLimits, ResponseLimits};
+use crate::settings::{HttpVersions, PoolLimits, ResponseLimits, TlsVersions};
 use crate::target::{Route, Target};
 use crate::timings::Stopwatch;
 use crate::tls::{Identity, Trust};
@@ -54,6 +54,8 @@ pub struct ClientSettings {
     pub identity: Option<Identity>,
     /// Which versions of HTTP.
     pub versions: HttpVersions,
+    /// Which versions of TLS.
+    pub tls_versions: TlsVersions,
     /// Which proxies.
     pub proxies: ProxyRules,
 }
@@ -94,6 +96,7 @@ impl Client {
             settings.trust.clone(),
             settings.identity.clone(),
             settings.versions,
+            settings.tls_versions,
         );
         let pool = Pool::new(settings.pool, settings.versions);
         Self {

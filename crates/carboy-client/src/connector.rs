@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as RustlsError};
 
 use crate::dial::dial;
-use crate::settings::HttpVersions;
+use crate::settings::{HttpVersions, TlsVersions};
 use crate::stream::Socket;
 use crate::target::{Route, Target};
 use crate::timings::Stopwatch;
@@ -30,6 +30,7 @@ pub(crate) struct Connector {
     trust: Trust,
     identity: Option<Identity>,
     versions: HttpVersions,
+    tls_versions: TlsVersions,
     /// The settings of TLS with servers and with proxies, made when first needed: it takes a
     /// while, and connections with the same settings can resume sessions.
     with_servers: OnceCell<Arc<ClientConfig>>,
@@ -37,11 +38,17 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(trust: Trust, identity: Option<Identity>, versions: HttpVersions) -> Self {
+    pub(crate) fn new(
+        trust: Trust,
+        identity: Option<Identity>,
+        versions: HttpVersions,
+        tls_versions: TlsVersions,
+    ) -> Self {
         Self {
             trust,
             identity,
             versions,
+            tls_versions,
             with_servers: OnceCell::new(),
             with_proxies: OnceCell::new(),
         }
@@ -58,7 +65,8 @@ impl Connector {
         if let Some(config) = known.get() {
             return Ok(Arc::clone(config));
         }
-        let config = tls::client_config(&self.trust, self.identity.as_ref(), versions)?;
+        let identity = self.identity.as_ref();
+        let config = tls::client_config(&self.trust, identity, versions, self.tls_versions)?;
         Ok(Arc::clone(known.get_or_init(|| config)))
     }
 

@@ -48,7 +48,7 @@ pub use request::{MOST_REDIRECTS, Request, Way};
 pub use response::{Response, ResponseHead};
 pub use response_body::ResponseBody;
 pub use retry::Retries;
-pub use settings::{HttpVersions, PoolLimits, ResponseLimits, Timeouts};
+pub use settings::{HttpVersions, PoolLimits, ResponseLimits, Timeouts, TlsVersions};
 pub use timings::Timings;
 pub use tls::{Identity, Trust};
 pub use upload::{ContentSource, RequestBody, UploadEnded, UploadSender, UploadStream};

@@ -65,17 +65,20 @@ impl Retries {
     }
 
     /// The wait before a further attempt: doubled each time, and anywhere between nothing and
-    /// that ("full jitter"), so that clients who failed together don't come back together. What
-    /// the server asks for is kept to. `None` when that is too long.
+    /// that ("full jitter"), so that clients who failed together don't come back together; after
+    /// what the server asks for. `None` when that is too long.
     pub(crate) fn wait(&self, attempt: u32, headers: Option<&HeaderMap>) -> Option<Duration> {
-        if let Some(asked) = headers.and_then(retry_after) {
-            return (asked <= self.longest_wait).then_some(asked);
+        let asked = headers.and_then(retry_after).unwrap_or_default();
+        if asked > self.longest_wait {
+            return None;
         }
         let longest = self
             .backoff
             .saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)))
             .min(self.longest_wait);
-        Some(longest.mul_f64(fastrand::f64()))
+        // Those who are all told the same time don't come back together either.
+        let wait = asked + longest.mul_f64(fastrand::f64());
+        Some(wait.min(self.longest_wait))
     }
 }
 
@@ -87,8 +90,9 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 /// `Retry-After` (RFC 9110 section 10.2.3): seconds or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is longer than anybody waits.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
@@ -147,10 +151,28 @@ mod tests {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_str(value).unwrap());
             retries.wait(1, Some(&headers))
         };
-        assert_eq!(asked("2"), Some(Duration::from_secs(2)));
+        let base = Duration::from_millis(100);
+        let after = |seconds| {
+            let least = Duration::from_secs(seconds);
+            move |wait: Duration| wait >= least && wait <= least + base
+        };
+        assert!(asked("2").is_some_and(after(2)));
         assert_eq!(asked("3600"), None);
-        assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert!(asked("soon").is_some());
+        assert_eq!(asked("99999999999999999999999999"), None);
+        assert_eq!(asked("Sat, 06 Nov 2494 08:49:37 GMT"), None);
+        // What asks for nothing gets the usual wait.
+        for nothing in [
+            "0",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "soon",
+            "-5",
+            "+5",
+            "",
+            "1.5",
+        ] {
+            assert!(asked(nothing).is_some_and(after(0)), "{nothing}");
+        }
+        assert_ne!(asked("0"), asked("0"), "with jitter");
     }
 
     #[test]

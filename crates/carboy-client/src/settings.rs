@@ -96,3 +96,15 @@ pub enum HttpVersions {
     /// HTTP/2 only, without TLS too ("prior knowledge").
     Http2Only,
 }
+
+/// Which versions of TLS are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
+pub enum TlsVersions {
+    /// 1.2 and 1.3.
+    #[default]
+    Both,
+    /// 1.2 only.
+    Tls12Only,
+    /// 1.3 only.
+    Tls13Only,
+}

@@ -10,12 +10,13 @@ use tokio_rustls::rustls::client::danger::{
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore,
     SignatureScheme,
 };
 
-use crate::settings::HttpVersions;
+use crate::settings::{HttpVersions, TlsVersions};
 use crate::{Error, ErrorKind};
 
 /// Which servers are trusted.
@@ -108,25 +109,31 @@ pub(crate) fn client_config(
     trust: &Trust,
     identity: Option<&Identity>,
     versions: HttpVersions,
+    tls_versions: TlsVersions,
 ) -> Result<Arc<ClientConfig>, Error> {
     static PLATFORM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if *trust == Trust::Platform && identity.is_none() && versions == HttpVersions::Negotiated {
+    if *trust == Trust::Platform
+        && identity.is_none()
+        && versions == HttpVersions::Negotiated
+        && tls_versions == TlsVersions::Both
+    {
         if let Some(config) = PLATFORM.get() {
             return Ok(Arc::clone(config));
         }
-        let config = build(trust, identity, versions)?;
+        let config = build(trust, identity, versions, tls_versions)?;
         return Ok(Arc::clone(PLATFORM.get_or_init(|| config)));
     }
     let known = |settings: &Settings| {
         settings.trust == *trust
             && settings.identity.as_ref() == identity
             && settings.versions == versions
+            && settings.tls_versions == tls_versions
     };
     let mut configs = CONFIGS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, config)) = configs.iter().find(|(settings, _)| known(settings)) {
         return Ok(Arc::clone(config));
     }
-    let config = build(trust, identity, versions)?;
+    let config = build(trust, identity, versions, tls_versions)?;
     if configs.len() >= KEPT_CONFIGS {
         configs.remove(0);
     }
@@ -134,6 +141,7 @@ pub(crate) fn client_config(
         trust: trust.clone(),
         identity: identity.cloned(),
         versions,
+        tls_versions,
     };
     configs.push((settings, Arc::clone(&config)));
     Ok(config)
@@ -149,16 +157,23 @@ struct Settings {
     trust: Trust,
     identity: Option<Identity>,
     versions: HttpVersions,
+    tls_versions: TlsVersions,
 }
 
 fn build(
     trust: &Trust,
     identity: Option<&Identity>,
     versions: HttpVersions,
+    tls_versions: TlsVersions,
 ) -> Result<Arc<ClientConfig>, Error> {
     let failed = |error: RustlsError| Error::caused(ErrorKind::Tls, "TLS can't be set up", error);
+    let accepted = match tls_versions {
+        TlsVersions::Both => &[&TLS13, &TLS12][..],
+        TlsVersions::Tls12Only => &[&TLS12],
+        TlsVersions::Tls13Only => &[&TLS13],
+    };
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(accepted)
         .map_err(failed)?;
     let builder = match trust {
         Trust::Platform => builder.with_platform_verifier().map_err(failed)?,

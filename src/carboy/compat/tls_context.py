@@ -44,15 +44,7 @@ def trust_of_context(context: Any, identity: Identity | None = None) -> Trust | 
         context: An ``ssl.SSLContext`` as it is now.
         identity: The client's certificate that was loaded into it, if that is known.
     """
-    kind = type(context)
-    if (kind.__module__, kind.__qualname__) != ("ssl", "SSLContext") or vars(context):
-        # Another class, or one that was changed: truststore's, for instance.
-        return None
-    if context.keylog_filename is not None or context._msg_callback is not None:
-        return None
-    if context.sslobject_class is not ssl.SSLObject or context.sslsocket_class is not ssl.SSLSocket:
-        return None
-    if context.cert_store_stats()["crl"] or _settings(context) not in _usual_settings():
+    if _own_behaviour(context) is not None or _settings(context) not in _usual_settings():
         return None
     certificate = key = None
     if (shown := _certificate_of(context)) is not None:
@@ -64,10 +56,79 @@ def trust_of_context(context: Any, identity: Identity | None = None) -> Trust | 
     if context.verify_mode != ssl.CERT_REQUIRED:
         return None
     # Those of a folder are not among them: who is not trusted for that is OpenSSL's to judge.
-    authorities = _pem(tuple(context.get_ca_certs(binary_form=True)))
+    authorities = authorities_of(context)
     if not authorities:
         return None
     return Trust(authorities, certificate, key, checks_names=context.check_hostname)
+
+
+def authorities_of(context: ssl.SSLContext) -> bytes:
+    """Return the authorities that a context trusts, in PEM. Those of a folder can't be seen."""
+    return _pem(tuple(context.get_ca_certs(binary_form=True)))
+
+
+def what_is_not_covered(context: ssl.SSLContext, certificate: str | None = None) -> str | None:
+    """Say what a context asks for that carboy can't do; ``None`` if it can do everything.
+
+    Authorities, ``verify_mode``, ``check_hostname``, and the versions 1.2 and 1.3 are covered.
+
+    Args:
+        context: The context.
+        certificate: The path of a client's certificate that is known beside it.
+    """
+    if (own := _own_behaviour(context)) is not None:
+        return own
+    settings = _settings(context)
+    usual = [_settings(_with_versions_of(context, make())) for make in (_bare, _default)]
+    if settings not in usual:
+        differing = [
+            name
+            for name, own, *others in zip(_SETTINGS, settings, *usual, strict=True)
+            if own not in others
+        ]
+        return " and ".join(differing) or "a mixture of settings"
+    known = {ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3}
+    lowest, highest = context.minimum_version, context.maximum_version
+    if lowest not in known | {_bare().minimum_version}:
+        return f"minimum_version {lowest.name}"
+    if highest not in known | {_bare().maximum_version}:
+        return f"maximum_version {highest.name}"
+    shown = _certificate_of(context)
+    if shown is not None and (certificate is None or shown != _first_certificate(certificate)):
+        return "the client's certificate, which is to be named by cert="
+    return None
+
+
+def _own_behaviour(context: Any) -> str | None:
+    """Say what a context does by code or files of its owner's, if anything."""
+    kind = type(context)
+    if (kind.__module__, kind.__qualname__) != ("ssl", "SSLContext") or vars(context):
+        # Another class, or one that was changed: truststore's, for instance.
+        return f"the behaviour of {kind.__module__}.{kind.__qualname__}"
+    if context.keylog_filename is not None:
+        return "keylog_filename"
+    if context._msg_callback is not None:
+        return "a callback for messages"
+    if context.sslobject_class is not ssl.SSLObject or context.sslsocket_class is not ssl.SSLSocket:
+        return "classes of sockets"
+    if context.cert_store_stats()["crl"]:
+        return "lists of revoked certificates"
+    return None
+
+
+def _bare() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _default() -> ssl.SSLContext:
+    # A path, so that it does not read all authorities of the system.
+    return ssl.create_default_context(capath=".")
+
+
+def _with_versions_of(context: ssl.SSLContext, made: ssl.SSLContext) -> ssl.SSLContext:
+    made.minimum_version = context.minimum_version
+    made.maximum_version = context.maximum_version
+    return made
 
 
 @functools.lru_cache(maxsize=8)
@@ -78,9 +139,19 @@ def _pem(certificates: tuple[bytes, ...]) -> bytes:
 @functools.cache
 def _usual_settings() -> list[Any]:
     """Return the settings of contexts as Python makes them."""
-    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # A path, so that it does not read all authorities of the system.
-    return [_settings(bare), _settings(ssl.create_default_context(capath="."))]
+    return [_settings(_bare()), _settings(_default())]
+
+
+#: What `_settings` returns, by name.
+_SETTINGS = (
+    "options",
+    "verify_flags",
+    "the security level",
+    "post_handshake_auth",
+    "minimum_version",
+    "maximum_version",
+    "ciphers or curves",
+)
 
 
 def _settings(context: ssl.SSLContext) -> Any:

@@ -1,39 +1,11 @@
-"""What a session's ``verify``, ``cert`` and ``proxy`` mean."""
+"""What a session's ``proxy`` means."""
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from carboy.http.options import CertTypes, ProxyTypes, VerifyTypes
-
-
-def trust_of(verify: VerifyTypes) -> dict[str, Any]:
-    """Return whom to trust, as the native client takes it."""
-    if verify is True:
-        return {"trust": "platform"}
-    if verify is False:
-        return {"trust": "everybody"}
-    if isinstance(verify, ssl.SSLContext):
-        if verify.verify_mode == ssl.CERT_NONE:
-            return {"trust": "everybody"}
-        found = verify.get_ca_certs(binary_form=True)
-        pem = "".join(ssl.DER_cert_to_PEM_cert(one) for one in found).encode()
-        if not pem:
-            return {"trust": "platform"}
-        kind = "authorities" if verify.check_hostname else "any-name"
-        return {"trust": kind, "authorities": pem}
-    return {"trust": "authorities", "authorities": Path(verify).read_bytes()}
-
-
-def identity_of(cert: CertTypes | None) -> tuple[bytes, bytes] | None:
-    """Return the client's own certificates and its key, as PEM."""
-    if cert is None:
-        return None
-    chain, key = cert if isinstance(cert, tuple) else (cert, cert)
-    return (Path(chain).read_bytes(), Path(key).read_bytes())
+    from carboy.http.options import ProxyTypes
 
 
 def proxies_of(

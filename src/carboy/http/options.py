@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 #: A value, or the promise of one: then the call begins when it is fulfilled.
 Dependency: TypeAlias = T | Promise[T]
-#: ``verify=``: the platform's roots, nobody's, those of a PEM file, or those of a context.
+#: ``verify=``: the platform's roots, nobody's, those of a PEM file or folder, or a context.
 VerifyTypes = bool | str | Path | ssl.SSLContext
 #: ``cert=``: a PEM file with certificate and key, or one for each.
 CertTypes = str | Path | tuple[str | Path, str | Path]

@@ -193,11 +193,7 @@ class Response:
         if self._encoding is None:
             message = Message()
             message["Content-Type"] = self.headers.get("content-type", "")
-            charset = message.get_content_charset()
-            try:
-                self._encoding = codecs.lookup(charset).name if charset else "utf-8"
-            except LookupError:
-                self._encoding = "utf-8"
+            self._encoding = _encoding_of(message.get_content_charset())
         return self._encoding
 
     @encoding.setter
@@ -425,6 +421,21 @@ class StreamedResponse(Response):
         )
 
 
+#: Codecs of Python's that are no encodings of text in HTTP: they refuse to replace what is broken.
+_NO_ENCODINGS = {"idna", "punycode", "undefined"}
+
+
+def _encoding_of(charset: str | None) -> str:
+    """Return the codec for what a server calls the encoding: UTF-8 if it is none of text."""
+    try:
+        found = codecs.lookup(charset or "utf-8")
+    except (LookupError, ValueError):
+        return "utf-8"
+    # What bytes.decode() itself goes by.
+    is_text = getattr(found, "_is_text_encoding", True) and found.incrementaldecoder is not None
+    return found.name if is_text and found.name not in _NO_ENCODINGS else "utf-8"
+
+
 def _slices(content: bytes, size: int | None) -> Iterator[bytes]:
     if size is None:
         size = max(len(content), 1)
@@ -473,6 +484,7 @@ class _Lines:
     ) -> None:
         self._limit = self._left = limit
         self._request = request
+        self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
         #: What there is of a line whose end has not come.
         self._parts: list[str] = []
@@ -480,7 +492,16 @@ class _Lines:
         self._held = ""
 
     def feed(self, piece: bytes) -> list[str]:
-        return self._split(self._decoder.decode(piece))
+        try:
+            text = self._decoder.decode(piece)
+        except UnicodeError:
+            # UTF-16 or UTF-32 without a mark of its order: that of this machine, as bytes.decode().
+            piece = self._decoder.getstate()[0] + piece
+            order = "le" if sys.byteorder == "little" else "be"
+            make = codecs.getincrementaldecoder(f"{self._encoding}-{order}")
+            self._decoder = make(errors="replace")
+            text = self._decoder.decode(piece)
+        return self._split(text)
 
     def _split(self, text: str) -> list[str]:
         text = self._held + text

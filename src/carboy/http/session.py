@@ -20,7 +20,7 @@ from carboy.http.authentication import (
     native_authentication,
     netrc_authentication,
 )
-from carboy.http.connecting import identity_of, proxies_of, trust_of
+from carboy.http.connecting import proxies_of
 from carboy.http.cookies import Cookies
 from carboy.http.dependencies import begin_after
 from carboy.http.headers import Headers, HeaderTypes
@@ -37,6 +37,7 @@ from carboy.http.response import Response, StreamedResponse
 from carboy.http.settings import Limits, Retries, Timeout, TimeoutTypes, check_count, timeout_of
 from carboy.http.streamed_call import StreamedCall, calling_line
 from carboy.http.timeline import are_all_noted, begin_call
+from carboy.http.trust import trust_settings
 from carboy.http.upload import Source
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ class Session(PlainCalls):
         limits: See ``Limits``.
         allow_redirects: Whether redirects are followed.
         max_redirects: How many of them.
-        verify: Whom to trust: ``True`` for the platform's authorities, a PEM file, an
-            ``ssl.SSLContext`` (its authorities), ``False`` for everybody.
+        verify: Whom to trust: ``True`` for the platform's authorities, a PEM file or a folder of
+            them, an ``ssl.SSLContext``, ``False`` for everybody. Of a context, authorities,
+            ``verify_mode``, ``check_hostname`` and the versions 1.2 and 1.3 are kept to; one
+            that asks for more is refused by the first call with a ``ValueError``.
         cert: The client's own certificate: a PEM file, or a pair of certificate and key.
         proxy: A proxy's URL (``http``, ``https``, ``socks5``, ``socks5h``) or one by scheme.
         no_proxy: Hosts that need no proxy, separated by commas.
@@ -167,9 +170,8 @@ class Session(PlainCalls):
                 idle_timeout=self.limits.idle_timeout,
                 content_bytes=self.limits.content_bytes,
                 http_versions=self._http_versions,
-                identity=identity_of(self.cert),
                 proxies=proxies_of(self._proxy, self._no_proxy, trust_env=self.trust_env),
-                **trust_of(self.verify),
+                **trust_settings(self.verify, self.cert),
             )
             if self._closed:
                 self._client.close()

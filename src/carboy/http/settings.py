@@ -97,7 +97,8 @@ class Retries:
         attempts: Further attempts after the first one.
         statuses: Statuses that are worth another attempt.
         backoff: Seconds to wait at most before the first further attempt; doubled for each.
-            The actual wait is anywhere between nothing and that.
+            The actual wait is anywhere between nothing and that, after what the server asks for
+            by ``Retry-After``.
         longest_wait: The longest wait in seconds. A server that asks for a longer one by
             ``Retry-After`` is not asked again.
         any_method: Whether methods that are not idempotent (POST, PATCH) are repeated too.

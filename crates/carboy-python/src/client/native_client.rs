@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use carboy_client::{
     ClientSettings, Error, ErrorKind, HttpVersions, Identity, PoolLimits, ProxyRules, Request,
-    ResponseLimits, Trust, for_display,
+    ResponseLimits, TlsVersions, Trust, for_display,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -37,6 +37,7 @@ impl HttpClient {
     #[pyo3(signature = (
         *, connections, connections_per_host, idle_timeout, content_bytes, http_versions,
         trust = None, authorities = None, identity = None, proxies = None, idle_connections = None,
+        tls_versions = None,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -53,6 +54,7 @@ impl HttpClient {
         identity: Option<(Vec<u8>, Vec<u8>)>,
         proxies: Option<(Option<String>, Option<String>, String)>,
         idle_connections: Option<usize>,
+        tls_versions: Option<&str>,
     ) -> PyResult<Self> {
         let authorities = |name: &str| match &authorities {
             Some(pem) => Trust::from_pem(pem).map_err(|error| invalid(&error)),
@@ -77,6 +79,15 @@ impl HttpClient {
             "2" => HttpVersions::Http2Only,
             other => {
                 let message = format!("the HTTP version {other:?} is none of negotiated, 1.1, 2");
+                return Err(PyValueError::new_err(message));
+            }
+        };
+        let tls_versions = match tls_versions {
+            None | Some("1.2 and 1.3") => TlsVersions::Both,
+            Some("1.2") => TlsVersions::Tls12Only,
+            Some("1.3") => TlsVersions::Tls13Only,
+            Some(other) => {
+                let message = format!("the TLS versions {other:?} are none of 1.2, 1.3, both");
                 return Err(PyValueError::new_err(message));
             }
         };
@@ -107,6 +118,7 @@ impl HttpClient {
                 trust,
                 identity,
                 versions,
+                tls_versions,
                 proxies,
             })),
             is_closed: AtomicBool::new(false),
