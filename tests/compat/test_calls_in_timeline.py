@@ -28,6 +28,7 @@ def noted() -> str:
             type(call.error).__name__,
             [before.url.rpartition("/")[2] for before in call.depends_on],
             call.ended is not None and call.ended >= call.began,
+            [name for name, _, _ in call.phases if name in {"connect", "head"}],
         ]
         for call in calls
     ]
@@ -61,13 +62,13 @@ def test_calls_are_noted_with_what_became_of_them(upstream: Upstream) -> None:
 
     with Live(app) as live:
         assert json.loads(live.get("/sync").text) == [
-            ["POST", "a", 200, "NoneType", [], True],
-            ["GET", "b", 200, "NoneType", ["a"], True],
-            ["GET", "broken", None, "RemoteProtocolError", ["b"], True],
+            ["POST", "a", 200, "NoneType", [], True, ["connect", "head"]],
+            ["GET", "b", 200, "NoneType", ["a"], True, ["connect", "head"]],
+            ["GET", "broken", None, "RemoteProtocolError", ["b"], True, []],
         ]
         assert json.loads(live.get("/async").text) == [
-            ["GET", "c", 200, "NoneType", [], True],
-            ["GET", "d", 200, "NoneType", ["c"], True],
+            ["GET", "c", 200, "NoneType", [], True, ["connect", "head"]],
+            ["GET", "d", 200, "NoneType", ["c"], True, ["head"]],
         ]
 
 

@@ -38,7 +38,7 @@ def send(transport: Transport, arguments: tuple[Any, ...], pump: Pump | None) ->
     except BaseException as error:
         _end(call, error=error)
         raise
-    _end(call, status=response.status)
+    _end(call, response=response)
     return response
 
 
@@ -60,7 +60,7 @@ async def send_soon(
     except BaseException as error:
         _end(call, error=error)
         raise
-    _end(call, status=response.status)
+    _end(call, response=response)
     return response
 
 
@@ -72,11 +72,16 @@ def _begin(arguments: tuple[Any, ...]) -> Call | None:
 
 
 def _end(
-    call: Call | None, *, status: int | None = None, error: BaseException | None = None
+    call: Call | None,
+    *,
+    response: PlainResponse | None = None,
+    error: BaseException | None = None,
 ) -> None:
     if call is None:
         return
-    call.status_code = status
+    if response is not None:
+        call.status_code = response.status
+        call.timings = response.timings()
     call.end(error=error.error if isinstance(error, SourceError) else error)
     # Whoever waits for a response has it from here on.
     note_known_calls([call])

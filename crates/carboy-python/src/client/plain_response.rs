@@ -3,13 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use carboy_client::ResponseHead;
+use carboy_client::{ResponseHead, Timings};
 use http::Version;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use super::content::{ContentStream, Everything};
+use super::response::timings_by_name;
 use super::rest::BlockingRest;
 use crate::ffi::buffer::new_bytes;
 use crate::promise::{Promise, wait_in_any_code};
@@ -23,6 +24,7 @@ pub(crate) struct PlainResponse {
     /// What is raised instead of further content.
     failure: Mutex<Option<PyErr>>,
     rest: Option<Rest>,
+    timings: Timings,
 }
 
 /// Where the rest of the content comes from.
@@ -39,12 +41,14 @@ impl PlainResponse {
         ready: Vec<Bytes>,
         failure: Option<PyErr>,
         rest: Option<Rest>,
+        timings: Timings,
     ) -> Self {
         Self {
             head,
             ready: Mutex::new(ready),
             failure: Mutex::new(failure),
             rest,
+            timings,
         }
     }
 
@@ -137,6 +141,12 @@ impl PlainResponse {
     fn is_complete(&self) -> bool {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         self.rest.is_none() && failure.is_none()
+    }
+
+    /// How long each phase took until the response was here, in seconds; ``None`` for what did not
+    /// happen. The content is among them if all of it came with the head.
+    fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        timings_by_name(py, &self.timings)
     }
 
     /// Return the fields as pairs of bytes.

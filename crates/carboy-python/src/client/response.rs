@@ -179,22 +179,29 @@ impl ResponseData {
 
     /// How long each phase took, in seconds; ``None`` for what did not happen.
     fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let timings = &self.timings;
-        let phases = [
-            ("start", Some(timings.start)),
-            ("pool", timings.pool),
-            ("resolve", timings.resolve),
-            ("connect", timings.connect),
-            ("tls", timings.tls),
-            ("head", timings.head),
-            ("content", timings.content),
-            ("total", Some(timings.total)),
-        ];
-        let result = PyDict::new(py);
-        for (name, duration) in phases {
-            result.set_item(name, duration.map(|duration| duration.as_secs_f64()))?;
-        }
-        result.set_item("reused", timings.is_reused)?;
-        Ok(result)
+        timings_by_name(py, &self.timings)
     }
+}
+
+/// How long each phase took, in seconds; `None` for what did not happen.
+pub(super) fn timings_by_name<'py>(
+    py: Python<'py>,
+    timings: &Timings,
+) -> PyResult<Bound<'py, PyDict>> {
+    let phases = [
+        ("start", Some(timings.start)),
+        ("pool", timings.pool),
+        ("resolve", timings.resolve),
+        ("connect", timings.connect),
+        ("tls", timings.tls),
+        ("head", timings.head),
+        ("content", timings.content),
+        ("total", Some(timings.total)),
+    ];
+    let result = PyDict::new(py);
+    for (name, duration) in phases {
+        result.set_item(name, duration.map(|duration| duration.as_secs_f64()))?;
+    }
+    result.set_item("reused", timings.is_reused)?;
+    Ok(result)
 }

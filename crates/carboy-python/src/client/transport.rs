@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
-use carboy_client::{Client, Error, ErrorKind, Proxy, Request, ResponseBody, Timeouts, Way};
+use carboy_client::{
+    Client, Error, ErrorKind, Proxy, Request, ResponseBody, Timeouts, Timings, Way,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pyo3::exceptions::PyValueError;
@@ -165,18 +167,19 @@ impl Transport {
                 response,
                 ready,
                 error,
+                timings,
             } = make(home::client_without_python(&household), call).await?;
             let rest = (!response.body.is_at_end() && error.is_none()).then(|| {
                 let (rest, reader) = BlockingRest::new(*response.body);
                 runtime::spawn(reader);
                 Rest::Thread(rest)
             });
-            Ok((*response.head, ready, error, rest))
+            Ok((*response.head, ready, error, rest, timings))
         })?;
-        let (head, ready, error, rest) =
+        let (head, ready, error, rest, timings) =
             made.map_err(|error: Error| exception(py, &error, &py.None()))?;
         let failure = error.map(|error| exception(py, &error, &py.None()));
-        let response = PlainResponse::new(head, ready, failure, rest);
+        let response = PlainResponse::new(head, ready, failure, rest, timings);
         Ok(Py::new(py, response)?.into_any())
     }
 
@@ -333,15 +336,21 @@ struct Made {
     ready: Vec<Bytes>,
     /// Why nothing follows that.
     error: Option<Error>,
+    timings: Timings,
 }
 
 async fn make(client: Client, request: Request) -> Result<Made, Error> {
     let mut response = client.send(request).await?;
     let (ready, error) = read_ready(&mut response.body).await;
+    let mut timings = response.body.timings();
+    if !response.body.is_at_end() {
+        timings.content = None;
+    }
     Ok(Made {
         response,
         ready,
         error,
+        timings,
     })
 }
 
@@ -383,6 +392,7 @@ fn settle(py: Python<'_>, outcome: Result<Made, Error>) -> PyResult<Py<PyAny>> {
         response,
         ready,
         error,
+        timings,
     } = outcome.map_err(|error| exception(py, &error, &py.None()))?;
     let failure = error.map(|error| exception(py, &error, &py.None()));
     let rest = if response.body.is_at_end() || failure.is_some() {
@@ -393,6 +403,6 @@ fn settle(py: Python<'_>, outcome: Result<Made, Error>) -> PyResult<Py<PyAny>> {
         runtime::spawn(reader);
         Some(Rest::Loop(stream))
     };
-    let response = PlainResponse::new(*response.head, ready, failure, rest);
+    let response = PlainResponse::new(*response.head, ready, failure, rest, timings);
     Ok(Py::new(py, response)?.into_any())
 }
