@@ -200,6 +200,7 @@ _budget = _ReportBudget(burst=10, seconds_per_report=6.0)
 def report_stall(
     loop: EventLoop,
     thread: int,
+    frame: FrameType | None,
     waits_for_gil: bool,  # noqa: FBT001 - Called by native code.
     seconds: float,
     attached_after_seconds: float,
@@ -211,6 +212,7 @@ def report_stall(
     Args:
         loop: The loop.
         thread: The loop's thread.
+        frame: Its innermost frame when the watching thread got the GIL.
         waits_for_gil: Whether the loop was waiting for the GIL and ran nothing.
         seconds: How long it had lasted when it was noticed.
         attached_after_seconds: How long the watching thread waited for the GIL after that.
@@ -236,7 +238,7 @@ def report_stall(
             _describe_other_threads(thread),
         )
         return
-    frames = _frames_of(thread)
+    frames = _frames_from(frame)
     subject = _describe_subject(loop, frames)
     loop._reported_stall = f"was blocked by {subject}"
     logger.warning(
@@ -279,13 +281,12 @@ def report_end_of_stall(
         )
 
 
-def _frames_of(thread: int) -> list[FrameType]:
-    """Return the frames of what the loop runs now, the outermost first."""
+def _frames_from(frame: FrameType | None) -> list[FrameType]:
+    """Return the frames of what the loop runs, the outermost first."""
     from carboy.event_loop import EventLoop
 
     bottom = EventLoop._run_once.__code__
     frames = []
-    frame = sys._current_frames().get(thread)
     while frame is not None and frame.f_code is not bottom:
         frames.append(frame)
         frame = frame.f_back

@@ -137,6 +137,8 @@ imported! {
     exception_group = "builtins" . "BaseExceptionGroup";
     item_getter = "operator" . "itemgetter";
     own_folder = "carboy.promise" . "OWN_FOLDER";
+    /// The innermost frame of each thread.
+    current_frames = "sys" . "_current_frames";
     report_stall = "carboy.watchdog" . "report_stall";
     report_end_of_stall = "carboy.watchdog" . "report_end_of_stall";
     background_loop = "carboy.background_loop" . "shared_background_loop";

@@ -11,6 +11,7 @@ use std::time::Duration;
 use carboy_event_loop::monotonic_seconds;
 use carboy_event_loop::watchdog::{Activity, Finding, Pulse, Sampler, Stall};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::NativeEventLoop;
 use crate::attach::detached;
@@ -170,15 +171,21 @@ impl NativeEventLoop {
                     processor,
                 } => {
                     let attached_after_seconds = monotonic_seconds() - found_seconds;
-                    names::report_stall(py).and_then(|report| {
-                        report.call1((
+                    let is_stalled = pulse.is_stalled();
+                    // Python code may have to give the GIL back before it can look: the thread
+                    // of the loop would go on meanwhile.
+                    let frame = names::current_frames(py)
+                        .and_then(|frames| frames.call0()?.cast_into::<PyDict>()?.get_item(thread));
+                    frame.and_then(|frame| {
+                        names::report_stall(py)?.call1((
                             slf,
                             thread,
+                            frame,
                             stall.activity == Activity::Resuming,
                             stall.seconds,
                             attached_after_seconds,
                             processor.and_then(|processor| processor.share()),
-                            pulse.is_stalled(),
+                            is_stalled,
                         ))
                     })
                 }
