@@ -160,6 +160,13 @@ impl NativeEventLoop {
             loop_thread: native_thread,
             processor: None,
         };
+        // The first look for a name may give the GIL back, and with it what there is to see.
+        let known = names::current_frames(py)
+            .and_then(|_| names::report_stall(py))
+            .and_then(|_| names::report_end_of_stall(py));
+        if let Err(error) = known {
+            error.write_unraisable(py, Some(slf.as_any()));
+        }
         pulse.attach_sampler();
         loop {
             let report = detached(py, || look_on(pulse, watch, &mut looks));
