@@ -216,7 +216,8 @@ def report_stall(
         waits_for_gil: Whether the loop was waiting for the GIL and ran nothing.
         seconds: How long it had lasted when it was noticed.
         attached_after_seconds: How long the watching thread waited for the GIL after that.
-        processor_share: Which part of the time the loop's thread was on a processor.
+        processor_share: Which part of the time the loop's thread was on a processor, without
+            the time that it waited for one.
         is_stalled: Whether it still lasts.
     """
     loop._reported_stall = None

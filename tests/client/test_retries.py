@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import pytest
@@ -79,22 +80,26 @@ def test_retry_after_is_kept_to() -> None:
         began = time.monotonic()
         assert session.get(upstream.url, retries=quick()).result().text == "fine"
         assert 0.95 <= time.monotonic() - began < 3
-        # Longer than anybody wants to wait: there is no further attempt.
-        upstream.requests.clear()
-        impatient = quick(longest_wait=0.5)
+
+
+def test_who_does_not_want_to_wait_so_long_gets_the_answer_at_once() -> None:
+    later = BUSY.replace(b"\r\nContent", b"\r\nRetry-After: 60\r\nContent")
+    with busy_times(9, later) as upstream, http.Session(trust_env=False) as session:
+        impatient = quick(longest_wait=30)
         began = time.monotonic()
         assert session.get(upstream.url, retries=impatient).result().status_code == 503
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 30
         assert len(upstream.requests) == 1
 
 
-def test_retries_stay_within_the_deadline() -> None:
-    later = BUSY.replace(b"\r\nContent", b"\r\nRetry-After: 2\r\nContent")
+def test_a_wait_that_cannot_end_before_the_deadline_is_not_begun() -> None:
+    later = BUSY.replace(b"\r\nContent", b"\r\nRetry-After: 60\r\nContent")
     with busy_times(9, later) as upstream, http.Session(trust_env=False) as session:
         began = time.monotonic()
-        response = session.get(upstream.url, retries=quick(), timeout=1).result()
+        patient = quick(longest_wait=90)
+        response = session.get(upstream.url, retries=patient, timeout=30).result()
         assert response.status_code == 503
-        assert time.monotonic() - began < 1, "a wait that can't end in time is not begun"
+        assert time.monotonic() - began < 30
         assert len(upstream.requests) == 1
 
 
@@ -106,8 +111,9 @@ def test_waits_double_and_are_spread() -> None:
             again = http.Retries(3, backoff=0.05)
             assert session.get(upstream.url, retries=again).result().text == "fine"
             waits.append(time.monotonic() - began)
-    # Between nothing and 0.05 + 0.1 + 0.2 s, and not all alike.
-    assert max(waits) < 0.35 + 0.3
+    # Between nothing and 0.05 + 0.1 + 0.2 s, and not all alike. Some may have been disturbed
+    # by what else the machine does.
+    assert statistics.median(waits) < 0.35 + 0.3
     assert max(waits) - min(waits) > 0.01
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ctypes
-import math
+import json
 import os
 import select
 import signal
@@ -11,9 +11,10 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import native_stall
 import pytest
 from support.log_records import TIMEOUT_SECONDS, Records, records_of
 from support.waiting import eventually
@@ -165,43 +166,27 @@ def test_a_callback_without_a_python_frame_is_reported(
     assert "by a callback in native code" in records.messages[0]
 
 
-def sleep_with_the_gil(seconds: float) -> None:
-    ctypes.PyDLL(None).usleep(round(seconds * 1e6))
+@pytest.mark.parametrize("keep", ["sleep", "compute"])
+def test_native_code_that_keeps_the_gil_is_placed_where_it_gives_it_back(keep: str) -> None:
+    process = subprocess.run(
+        [sys.executable, native_stall.__file__, keep],
+        capture_output=True,
+        text=True,
+        timeout=2 * native_stall.TIMEOUT_SECONDS,
+        check=False,
+    )
 
-
-def compute_with_the_gil(seconds: float) -> None:
-    """One call of native code that takes about so long and gives the GIL to nobody."""
-    quickest = math.inf
-    for _ in range(5):
-        # The others were disturbed by what else the machine does.
-        began = time.perf_counter()
-        sum(range(500_000))
-        quickest = min(quickest, time.perf_counter() - began)
-    sum(range(round(500_000 * seconds / quickest)))
-
-
-@pytest.mark.parametrize("keep", [sleep_with_the_gil, compute_with_the_gil])
-def test_native_code_that_keeps_the_gil_is_placed_where_it_gives_it_back(
-    records: Records, release: threading.Event, keep: Callable[[float], None]
-) -> None:
-    def native() -> None:
-        keep(4 * THRESHOLD)
-        release.set()
-
-    def stick(loop: carboy.EventLoop) -> None:
-        # The watching thread needs the GIL once, to begin.
-        loop.call_later(THRESHOLD / 4, native)
-        loop.call_later(THRESHOLD / 4, loop.stop)
-
-    statistics = run_stuck(release, stick)
-
-    begin, end = records.messages
-    assert "native()" in begin
-    assert f"in {keep.__name__}" in begin
+    assert process.returncode == 0, process.stderr
+    printed = json.loads(process.stdout)
+    *_, begin, end = printed["messages"]
+    assert len(printed["messages"]) == 4
+    assert "stuck_in_native_code()" in begin
+    assert f"in {keep}_with_the_gil" in begin
     assert "kept the GIL for the last" in begin
     assert "in all" in end
-    assert statistics.stalls == 1
-    assert statistics.stalled_seconds > 2 * THRESHOLD
+    statistics = watchdog.BlockingStatistics(*printed["statistics"])
+    assert statistics.stalls == 2
+    assert statistics.longest_stall_seconds > 2 * native_stall.THRESHOLD_SECONDS
 
 
 def test_native_code_that_gives_nobody_a_look_is_reported_afterwards(
@@ -235,7 +220,7 @@ def test_a_wait_for_the_gil_is_not_taken_for_code_on_the_loop(
         may_begin.wait(TIMEOUT_SECONDS)
         # The loop's timer is so far away that the loop is parked by then.
         time.sleep(THRESHOLD / 10)
-        sleep_with_the_gil(4 * THRESHOLD)
+        native_stall.sleep_with_the_gil(4 * THRESHOLD)
         release.wait(TIMEOUT_SECONDS)
 
     thread = threading.Thread(target=keep_the_gil, name="keeps the GIL")

@@ -121,20 +121,15 @@ def test_a_sync_view_may_take_its_time(records: Records) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "is_debug", "threshold"),
-    [
-        ({}, False, 1.0),
-        ({}, True, 0.1),
-        ({"blocking_threshold_seconds": 0}, True, None),
-        ({"blocking_threshold_seconds": 2.5}, False, 2.5),
-    ],
+    ("setting", "is_debug", "threshold"),
+    [(None, False, 1.0), (None, True, 0.1), (0, True, None), (2.5, False, 2.5)],
 )
 def test_servers_watch_their_loop(
-    settings: dict[str, float], is_debug: bool, threshold: float | None
+    setting: float | None, is_debug: bool, threshold: float | None
 ) -> None:
     app = make_app()
     app.debug = is_debug
-    with Live(app, **settings) as live:
+    with Live(app, blocking_threshold_seconds=setting) as live:
         loop = live.live_server.server._loop
         assert loop.blocking_threshold_seconds == threshold
     assert loop.blocking_threshold_seconds is None

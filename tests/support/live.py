@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """A live server and short ways to talk to it."""
+    """A live server and short ways to talk to it.
+
+    Nothing watches for blocking views unless a test asks for it: on a busy machine any view can
+    take a second, and tests of what is logged would find that.
+    """
 
     def __init__(self, application: WSGIApplication, **settings: Any) -> None:
+        settings.setdefault("blocking_threshold_seconds", 0)
         self.live_server = LiveServer(application, **settings)
 
     def __enter__(self) -> Self:

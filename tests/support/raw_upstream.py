@@ -30,30 +30,29 @@ class Peer:
         self.socket = connected
         self.number = number
         self.has_ended = threading.Event()
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def read_request(self) -> bytes:
         """Return the next request, with its content if that has a length; empty at the end."""
-        while b"\r\n\r\n" not in self._buffer:
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             if not self._receive():
                 return b""
-        head, _, rest = self._buffer.partition(b"\r\n\r\n")
-        length = 0
-        for line in head.split(b"\r\n"):
+        length = end + 4
+        for line in self._buffer[:end].split(b"\r\n"):
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
-                length = int(value)
-        while len(rest) < length:
+                length += int(value)
+        while len(self._buffer) < length:
             if not self._receive():
                 return b""
-            rest = self._buffer.partition(b"\r\n\r\n")[2]
-        self._buffer = rest[length:]
-        return head + b"\r\n\r\n" + rest[:length]
+        request = bytes(memoryview(self._buffer)[:length])
+        del self._buffer[:length]
+        return request
 
     def read_some(self) -> bytes:
         """Return what has come, and wait for no more of it."""
         self._receive()
-        received, self._buffer = self._buffer, b""
+        received, self._buffer = bytes(self._buffer), bytearray()
         return received
 
     def _receive(self) -> bool:
@@ -79,7 +78,7 @@ class Peer:
     def wait_for_end(self) -> None:
         """Wait until the client closes the connection; what comes before is not looked at."""
         while self._receive():
-            pass
+            self._buffer.clear()
 
 
 class RawUpstream:

@@ -57,7 +57,14 @@ enum Report {
 struct ProcessorTime {
     thread: u32,
     began_seconds: f64,
-    began_processor_seconds: f64,
+    began: Scheduled,
+}
+
+/// What the scheduler has given to a thread since it began, in seconds.
+struct Scheduled {
+    running_seconds: f64,
+    /// How long it was ready to run, and other threads had the processors.
+    ready_seconds: f64,
 }
 
 impl ProcessorTime {
@@ -65,22 +72,35 @@ impl ProcessorTime {
         Some(Self {
             thread,
             began_seconds: monotonic_seconds(),
-            began_processor_seconds: processor_seconds(thread)?,
+            began: Scheduled::of(thread)?,
         })
     }
 
-    /// Which part of the time that was, up to now.
+    /// Which part of the time that was, up to now. The time that the thread waited for a
+    /// processor does not count: what else the machine does says nothing about the thread.
     fn share(&self) -> Option<f64> {
-        let used = processor_seconds(self.thread)? - self.began_processor_seconds;
-        Some((used / (monotonic_seconds() - self.began_seconds)).clamp(0.0, 1.0))
+        let now = Scheduled::of(self.thread)?;
+        let elapsed_seconds = monotonic_seconds() - self.began_seconds;
+        let ready_seconds = now.ready_seconds - self.began.ready_seconds;
+        let running_seconds = now.running_seconds - self.began.running_seconds;
+        let wanted_seconds = (elapsed_seconds - ready_seconds).max(running_seconds);
+        (wanted_seconds > 0.0).then_some(running_seconds / wanted_seconds)
     }
 }
 
-/// How long a thread of this process has run; none where the kernel does not tell.
-fn processor_seconds(thread: u32) -> Option<f64> {
-    let times = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-    let nanoseconds: u64 = times.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_nanos(nanoseconds).as_secs_f64())
+impl Scheduled {
+    /// None where the kernel does not tell.
+    fn of(thread: u32) -> Option<Self> {
+        let times = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+        let mut times = times.split_ascii_whitespace().map(|nanoseconds| {
+            let nanoseconds = nanoseconds.parse().ok()?;
+            Some(Duration::from_nanos(nanoseconds).as_secs_f64())
+        });
+        Some(Self {
+            running_seconds: times.next()??,
+            ready_seconds: times.next()??,
+        })
+    }
 }
 
 /// What the watching thread knows from one look to the next.
