@@ -31,26 +31,22 @@ def pytest_configure(config: pytest.Config) -> None:
     counted = {"requests": 0}
     if libraries:
         import carboy
-        from carboy.compat import httpcore_pool
+        from carboy.compat import exchange
 
         carboy.install(*libraries)
-        count_calls(httpcore_pool.Library, "_response", counted)
-        if "requests" in libraries:
-            from carboy.compat import urllib3_pool
-
-            count_calls(urllib3_pool, "_response_of", counted)
+        count_calls(exchange, "_end", counted)
     if config.getoption("--httpbin") == "carboy":
         serve_httpbin_with_carboy()
     config.pluginmanager.register(Report(config.getoption("--client-statistics"), counted))
 
 
 def count_calls(owner: Any, name: str, counted: dict[str, int]) -> None:
-    """Count the responses that come from carboy's pool."""
+    """Count the responses that come from carboy's pool: what ends without an error."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
     def counting(*args: Any, **kwargs: Any) -> Any:
-        counted["requests"] += 1
+        counted["requests"] += "response" in kwargs
         return original(*args, **kwargs)
 
     setattr(owner, name, counting)

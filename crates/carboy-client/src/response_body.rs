@@ -199,6 +199,13 @@ impl ResponseBody {
         }
     }
 
+    /// How many bytes of content are still to come at least: all, if the server has said how many
+    /// there are.
+    pub fn least_left_bytes(&self) -> u64 {
+        let source = self.source.as_ref();
+        source.map_or(0, |source| source.incoming.size_hint().lower())
+    }
+
     /// All of the content.
     ///
     /// # Errors

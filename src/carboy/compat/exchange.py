@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from carboy.compat.upload import SourceError
-from carboy.http.timeline import begin_call, note_known_calls
+from carboy.http.timeline import begin_call, is_kept, note_known_calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -65,6 +65,8 @@ async def send_soon(
 
 
 def _begin(arguments: tuple[Any, ...]) -> Call | None:
+    if not is_kept():
+        return None
     method, origin, target, *_ = arguments
     if isinstance(target, bytes):
         target = target.decode("latin-1")

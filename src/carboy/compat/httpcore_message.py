@@ -37,6 +37,15 @@ class Content:
         except exceptions.HTTPError as error:
             raise self._translated(error) from error
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it came with the head."""
+        return self._response.is_complete
+
+    def read_all(self) -> tuple[bytes, BaseException | None]:
+        """Return what nobody has read yet, and carboy's error that has ended it, if any."""
+        return self._response.read_all()
+
     def close(self) -> None:
         """Let go of what was not read."""
         self._response.close()
@@ -65,6 +74,17 @@ class AsyncContent:
                 yield piece
         except exceptions.HTTPError as error:
             raise self._translated(error) from error
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it came with the head."""
+        return self._response.is_complete
+
+    async def read_all(self) -> tuple[bytes, BaseException | None]:
+        """Return what nobody has read yet, and carboy's error that has ended it, if any."""
+        response = self._response
+        promise = response.everything_soon()
+        return response.whole(None if promise is None else await promise)
 
     async def aclose(self) -> None:
         """Let go of what was not read."""

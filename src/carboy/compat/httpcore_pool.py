@@ -7,6 +7,7 @@ carboy's. What carboy can't do as httpcore would, httpcore does: see ``_is_cover
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import re
@@ -25,6 +26,10 @@ from carboy.compat.httpcore_message import (
     content_of,
 )
 from carboy.compat.httpcore_settings import patch_contexts, proxy_of, trust_of_pool
+from carboy.compat.httpx_content import patch_content
+from carboy.compat.httpx_modules import Modules
+from carboy.compat.httpx_send import patch_transports
+from carboy.compat.httpx_shortcuts import patch_shortcuts
 from carboy.compat.patching import Patches, demand_original
 from carboy.compat.trust import certificate_error
 from carboy.compat.upload import AsyncPump, Pump, SourceError
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "_carboy_link"
 
+_METHODS = frozenset({"handle_request", "handle_async_request"})
+
 _UNLIMITED = 1_000_000_000
 
 
@@ -45,7 +52,7 @@ class _UseHttpcore(Exception):  # noqa: N818 - It is no error.
     """The request is to be made by httpcore after all; nothing of it was sent."""
 
 
-class _Link:
+class Link:
     """The way from one pool of httpcore's to carboy's."""
 
     __slots__ = ("is_refused", "proxy", "retries", "speaks_tls", "transport")
@@ -140,12 +147,12 @@ class Library:
         link = self._link(pool, request)
         if link is None or not self.is_pristine():
             return original(pool, request)
-        try:
+        # What httpcore raises is not to be raised while something else is handled.
+        with contextlib.suppress(_UseHttpcore):
             return self._exchange(link, request)
-        except _UseHttpcore:
-            return original(pool, request)
+        return original(pool, request)
 
-    def _exchange(self, link: _Link, request: Any) -> Any:
+    def _exchange(self, link: Link, request: Any) -> Any:
         content, length = content_of(request)
         for wait in _waits(link.retries):
             if wait:
@@ -182,12 +189,11 @@ class Library:
         link = self._link(pool, request)
         if link is None or asyncio._get_running_loop() is None or not self.is_async_pristine():
             return await original(pool, request)
-        try:
+        with contextlib.suppress(_UseHttpcore):
             return await self._exchange_soon(link, request)
-        except _UseHttpcore:
-            return await original(pool, request)
+        return await original(pool, request)
 
-    async def _exchange_soon(self, link: _Link, request: Any) -> Any:
+    async def _exchange_soon(self, link: Link, request: Any) -> Any:
         content, length = content_of(request)
         for wait in _waits(link.retries):
             if wait:
@@ -234,7 +240,7 @@ class Library:
             made.extensions["reason_phrase"] = response.reason
         return made
 
-    def _refuse(self, error: Exception, link: _Link, request: Any, unsent: Any) -> None:
+    def _refuse(self, error: Exception, link: Link, request: Any, unsent: Any) -> None:
         """Let httpcore try, or say why not."""
         if (verdict := certificate_error(str(error))) is not None:
             raise self.package.ConnectError(str(verdict)) from error
@@ -245,7 +251,7 @@ class Library:
 
     # Pools.
 
-    def _link(self, pool: Any, request: Any) -> _Link | None:
+    def _link(self, pool: Any, request: Any) -> Link | None:
         attributes = pool.__dict__
         link = attributes.get(_ATTRIBUTE)
         if link is None:
@@ -267,7 +273,15 @@ class Library:
             return None
         return link  # type: ignore[no-any-return]
 
-    def _learn_tls(self, link: _Link, pool: Any) -> None:
+    def known_link(self, pool: Any) -> Link | None:
+        """Return the way from a pool to carboy's, if requests have found it already."""
+        attributes = getattr(pool, "__dict__", None)
+        # Mocks of one pool stand in it.
+        if not attributes or not _METHODS.isdisjoint(attributes):
+            return None
+        return attributes.get(_ATTRIBUTE) or None
+
+    def _learn_tls(self, link: Link, pool: Any) -> None:
         """Find out whether carboy can do a pool's TLS."""
         trust = trust_of_pool(pool, self.package)
         transport = None if trust is None else self._transport(pool, trust)
@@ -276,7 +290,7 @@ class Library:
             link.transport = transport
         link.speaks_tls = transport is not None
 
-    def _make_link(self, pool: Any) -> _Link | None:
+    def _make_link(self, pool: Any) -> Link | None:
         if type(pool._network_backend) not in self._backends:
             return None
         if pool._socket_options is not None or pool._local_address is not None:
@@ -285,7 +299,7 @@ class Library:
         transport = None if proxy is None else self._transport(pool)
         if proxy is None or transport is None:
             return None
-        return _Link(transport, proxy, pool._retries)
+        return Link(transport, proxy, pool._retries)
 
     def _transport(self, pool: Any, trust: Trust | None = None) -> Transport | None:
         versions = "1.1"
@@ -361,7 +375,11 @@ class Library:
         patches.replace(async_pool_class, "handle_async_request", make_async_handle)
         patches.replace(pool_class, "close", make_close)
         patches.replace(async_pool_class, "aclose", make_async_close)
-        patch_contexts(patches, self._module(f"{self._client}._transports.default"))
+        modules = Modules(self._client)
+        patch_contexts(patches, modules.transports)
+        patch_shortcuts(patches, modules)
+        patch_content(patches, modules, self)
+        patch_transports(patches, modules, self)
 
 
 def _waits(retries: int) -> Iterator[float]:

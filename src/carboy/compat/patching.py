@@ -36,7 +36,7 @@ class Patches:
     def replace_property(
         self, owner: type, name: str, make: Callable[[property], Callable[[Any], Any]]
     ) -> None:
-        """Replace a property that is only read.
+        """Replace the getter of a property.
 
         Args:
             owner: The class.
@@ -44,7 +44,7 @@ class Patches:
             make: Makes the new getter from the original property.
         """
         original = vars(owner)[name]
-        replacement = property(make(original), doc=original.__doc__)
+        replacement = property(make(original), original.fset, original.fdel, original.__doc__)
         setattr(owner, name, replacement)
         self._replaced.append((owner, name, original, replacement))
 

@@ -35,3 +35,14 @@ def watch(parts: Iterable[tuple[Any, str, str]]) -> Callable[[], bool]:
         originals.append((owner, name, value if is_original else _Missing()))
 
     return OriginalParts(originals).are_in_place
+
+
+def watch_current(parts: Iterable[tuple[Any, str]]) -> Callable[[], bool]:
+    """Return a function that says whether these parts are still what they are now.
+
+    Args:
+        parts: An owner, and the name of its attribute.
+    """
+    return OriginalParts(
+        [(owner, name, getattr(owner, name)) for owner, name in parts]
+    ).are_in_place

@@ -114,6 +114,11 @@ def begin_call(method: str, url: str) -> Call | None:
     return call
 
 
+def is_kept() -> bool:
+    """Say whether calls that begin here are kept."""
+    return _is_kept(_flask_context())
+
+
 def note_known_calls(calls: list[Call]) -> None:
     """Note that the code of this context has got the outcome of calls. Called by native code."""
     known = _known_calls()
@@ -146,6 +151,10 @@ def _flask_context() -> Any:
 
 def are_all_noted() -> bool:
     """Say whether the environment asks for the calls of all code."""
+    # A mapping that would encode the name, and raise and catch an error, for every call.
+    environment = getattr(os.environ, "_data", None)
+    if type(environment) is dict and b"CARBOY_HTTP_TIMELINE" not in environment:
+        return False
     return os.environ.get("CARBOY_HTTP_TIMELINE", "") not in {"", "0"}
 
 

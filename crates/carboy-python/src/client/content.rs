@@ -12,13 +12,14 @@ use tokio::sync::oneshot;
 
 use super::call::CallRequest;
 use super::reading_orders::{End, Order, OrderSender, Orders, closed_meanwhile, orders};
-use super::rest::all_pieces;
+use super::rest::everything;
 use crate::promise::{PendingPromise, Promise};
 
 /// What is to be read, and who waits for it.
 enum Wanted {
     Next(PendingPromise),
-    All(PendingPromise),
+    /// Behind what is there already.
+    All(Vec<Bytes>, PendingPromise),
 }
 
 /// Reads a response's content.
@@ -28,13 +29,24 @@ pub(crate) struct ContentStream {
     limit_bytes: u64,
 }
 
-/// All content that was left, on its way to the thread that waits for it: putting it together is
+/// All content, on its way to the thread that waits for it: making an object of Python's of it is
 /// that one's work, and not the loop's.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(super) struct Everything {
-    pub(super) pieces: Vec<Bytes>,
+    pub(super) whole: Bytes,
     /// Why nothing follows it.
     pub(super) failure: Option<Py<PyAny>>,
+}
+
+impl Everything {
+    /// The content and the failure as Python takes them.
+    pub(super) fn for_python<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> (Bound<'py, PyBytes>, Option<Py<PyAny>>) {
+        let failure = self.failure.as_ref().map(|it| it.clone_ref(py));
+        (PyBytes::new(py, &self.whole), failure)
+    }
 }
 
 /// The intention to read content. It belongs to the scope of whoever has begun the call.
@@ -120,10 +132,10 @@ async fn read(
                 }
                 end = orders.end() => (pending, end),
             },
-            Ok(Wanted::All(pending)) => tokio::select! {
+            Ok(Wanted::All(ready, pending)) => tokio::select! {
                 biased;
                 () = Reading::given_up(&mut reading) => return body.abandon().await,
-                everything = all_pieces(&mut body) => {
+                everything = everything(ready, &mut body) => {
                     Python::attach(|py| settle_all(py, pending, everything, &request));
                     continue;
                 }
@@ -147,12 +159,12 @@ async fn read(
 fn settle_all(
     py: Python<'_>,
     pending: PendingPromise,
-    (pieces, failure): (Vec<Bytes>, Option<Error>),
+    (whole, failure): (Bytes, Option<Error>),
     request: &CallRequest,
 ) {
     let failure = failure.map(|error| request.exception(py, &error).into_value(py));
     let failure = failure.map(Py::into_any);
-    match Py::new(py, Everything { pieces, failure }) {
+    match Py::new(py, Everything { whole, failure }) {
         Ok(everything) => pending.fulfil(py, everything.into_any()),
         Err(error) => pending.reject(py, error),
     }
@@ -194,11 +206,13 @@ impl ContentStream {
 }
 
 impl ContentStream {
-    /// The promise of `Everything`.
-    pub(super) fn all(&self, py: Python<'_>) -> PyResult<Py<Promise>> {
+    /// The promise of `Everything`: the rest, behind what is there already.
+    pub(super) fn all(&self, py: Python<'_>, ready: Vec<Bytes>) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, "the rest of a response")?;
         // As in next().
-        self.orders.send(Order::Read(Wanted::All(pending))).ok();
+        self.orders
+            .send(Order::Read(Wanted::All(ready, pending)))
+            .ok();
         Ok(promise)
     }
 }

@@ -66,6 +66,10 @@ impl PlainResponse {
     }
 }
 
+fn read_by_blocking_calls() -> PyErr {
+    PyTypeError::new_err("the response of a blocking call is read by blocking calls")
+}
+
 /// Pieces of content as one, copied once.
 pub(super) fn joined<'py>(py: Python<'py>, pieces: &[Bytes]) -> PyResult<Bound<'py, PyBytes>> {
     if let [piece] = pieces {
@@ -158,6 +162,16 @@ impl PlainResponse {
         Ok(list)
     }
 
+    /// Return the fields as httpx keeps them: the name as it came and in lower case, and the value.
+    fn triples<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for (name, value) in self.fields() {
+            let key = PyBytes::new(py, &name.to_ascii_lowercase());
+            list.append((PyBytes::new(py, name), key, PyBytes::new(py, value)))?;
+        }
+        Ok(list)
+    }
+
     /// Return the fields as urllib3 keeps them: by name in lower case, a list of the name as it
     /// came and the values.
     fn lists_by_name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -194,23 +208,24 @@ impl PlainResponse {
     ///
     /// Code that wants everything waits once for it, and not once for each piece.
     fn read_all<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Option<Py<PyAny>>)> {
-        let mut pieces = std::mem::take(&mut *self.lock_ready());
-        let failure = match (self.raise_failure(), &self.rest) {
-            (Err(failure), _) => Some(failure.into_value(py).into_any()),
+        let ready = std::mem::take(&mut *self.lock_ready());
+        let (whole, failure) = match (self.raise_failure(), &self.rest) {
+            (Err(failure), _) => (joined(py, &ready)?, Some(failure.into_value(py).into_any())),
             (Ok(()), Some(Rest::Thread(rest))) => {
-                let (more, failure) = rest.all(py)?;
-                pieces.extend(more);
-                failure.map(|failure| failure.into_value(py).into_any())
+                let (whole, failure) = rest.all(py, ready)?;
+                let failure = failure.map(|failure| failure.into_value(py).into_any());
+                (PyBytes::new(py, &whole), failure)
             }
             (Ok(()), Some(Rest::Loop(stream))) => {
-                let rest = wait_in_any_code(py, &stream.all(py)?)?;
-                let rest = rest.cast_bound::<Everything>(py)?.get();
-                pieces.extend_from_slice(&rest.pieces);
-                rest.failure.as_ref().map(|failure| failure.clone_ref(py))
+                let everything = wait_in_any_code(py, &stream.all(py, ready)?)?;
+                everything
+                    .cast_bound::<Everything>(py)?
+                    .get()
+                    .for_python(py)
             }
-            (Ok(()), None) => None,
+            (Ok(()), None) => (joined(py, &ready)?, None),
         };
-        Ok((joined(py, &pieces)?, failure))
+        Ok((whole, failure))
     }
 
     /// Return the promise of the next piece of the rest, or ``None`` if there is no rest.
@@ -221,11 +236,43 @@ impl PlainResponse {
         self.raise_failure()?;
         match &self.rest {
             Some(Rest::Loop(stream)) => stream.next(py).map(Some),
-            Some(Rest::Thread(_)) => Err(PyTypeError::new_err(
-                "the response of a blocking call is read by blocking calls",
-            )),
+            Some(Rest::Thread(_)) => Err(read_by_blocking_calls()),
             None => Ok(None),
         }
+    }
+
+    /// Return the promise of all of the content, for ``whole``, or ``None`` if all of it came with
+    /// the head.
+    ///
+    /// Raises:
+    ///     ``TypeError``: For a response that was waited for: it is read by ``read_all``.
+    fn everything_soon(&self, py: Python<'_>) -> PyResult<Option<Py<Promise>>> {
+        match &self.rest {
+            Some(Rest::Loop(stream)) => {
+                let ready = std::mem::take(&mut *self.lock_ready());
+                stream.all(py, ready).map(Some)
+            }
+            Some(Rest::Thread(_)) => Err(read_by_blocking_calls()),
+            None => Ok(None),
+        }
+    }
+
+    /// Return all of the content that nobody has taken, and the error that has ended it, or
+    /// ``None``.
+    ///
+    /// Args:
+    ///     everything: What ``everything_soon`` has promised.
+    fn whole<'py>(
+        &self,
+        py: Python<'py>,
+        everything: Option<&Bound<'py, Everything>>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<Py<PyAny>>)> {
+        if let Some(everything) = everything {
+            return Ok(everything.get().for_python(py));
+        }
+        let ready = joined(py, &std::mem::take(&mut *self.lock_ready()))?;
+        let failure = self.raise_failure().err();
+        Ok((ready, failure.map(|it| it.into_value(py).into_any())))
     }
 
     /// Let go of content that is not read.

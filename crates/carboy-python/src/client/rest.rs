@@ -13,13 +13,17 @@ use super::transport::read_ready;
 
 type Piece = Result<Option<Bytes>, Error>;
 
-/// Pieces in their order, and why nothing follows them.
-type Everything = (Vec<Bytes>, Option<Error>);
+/// All of the content, and why nothing follows it.
+type Everything = (Bytes, Option<Error>);
+
+/// For content that is larger, room is made as it comes: a server may say what it likes.
+const MOST_ROOM_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is to be read, and who waits for it.
 enum Wanted {
     Next(SyncSender<Piece>),
-    All(SyncSender<Everything>),
+    /// Behind what is there already.
+    All(Vec<Bytes>, SyncSender<Everything>),
 }
 
 /// Content on the thread for blocking calls, to be read from any thread.
@@ -56,12 +60,10 @@ impl BlockingRest {
                             }
                         }
                     }
-                    Ok(Wanted::All(reply)) => {
+                    Ok(Wanted::All(ready, reply)) => {
                         let all = async {
-                            match failure.take() {
-                                Some(failure) => (Vec::new(), Some(failure)),
-                                None => all_pieces(&mut body).await,
-                            }
+                            let (whole, error) = everything(ready, &mut body).await;
+                            (whole, failure.take().or(error))
                         };
                         tokio::select! {
                             biased;
@@ -70,7 +72,7 @@ impl BlockingRest {
                                 continue;
                             }
                             end = orders.end() => {
-                                reply.send((Vec::new(), Some(closed_meanwhile()))).ok();
+                                reply.send((Bytes::new(), Some(closed_meanwhile()))).ok();
                                 end
                             }
                         }
@@ -95,15 +97,20 @@ impl BlockingRest {
         blocking_thread::wait(py, piece)?.map_err(|error| exception(py, &error, &py.None()))
     }
 
-    /// Waits for everything, and says why nothing follows it.
-    pub(super) fn all(&self, py: Python<'_>) -> PyResult<(Vec<Bytes>, Option<PyErr>)> {
+    /// Waits for everything, puts it behind what is there already, and says why nothing follows.
+    pub(super) fn all(
+        &self,
+        py: Python<'_>,
+        ready: Vec<Bytes>,
+    ) -> PyResult<(Bytes, Option<PyErr>)> {
         let (reply, everything) = sync_channel(1);
-        if self.orders.send(Order::Read(Wanted::All(reply))).is_err() {
-            return Ok((Vec::new(), None));
+        let order = Order::Read(Wanted::All(ready, reply));
+        if let Err(Order::Read(Wanted::All(ready, _))) = self.orders.send(order) {
+            return Ok((ready.concat().into(), None));
         }
-        let (pieces, failure) = blocking_thread::wait(py, everything)?;
+        let (whole, failure) = blocking_thread::wait(py, everything)?;
         Ok((
-            pieces,
+            whole,
             failure.map(|error| exception(py, &error, &py.None())),
         ))
     }
@@ -131,14 +138,23 @@ async fn next_piece(body: &mut ResponseBody, failure: &mut Option<Error>) -> Pie
     Ok(Some(piece.freeze()))
 }
 
-/// Reads to the end.
-pub(super) async fn all_pieces(body: &mut ResponseBody) -> Everything {
-    let mut pieces = Vec::new();
-    loop {
-        match body.chunk().await {
-            Ok(Some(piece)) => pieces.push(piece),
-            Ok(None) => return (pieces, None),
-            Err(error) => return (pieces, Some(error)),
-        }
+/// Reads to the end, and puts everything together behind what is there already.
+///
+/// Who kept the pieces would keep the memory that the connection reads into, which then needs new
+/// memory for every piece.
+pub(super) async fn everything(ready: Vec<Bytes>, body: &mut ResponseBody) -> Everything {
+    let left = usize::try_from(body.least_left_bytes()).unwrap_or(usize::MAX);
+    let size = ready.iter().map(Bytes::len).sum::<usize>();
+    let mut whole = BytesMut::with_capacity(size + left.min(MOST_ROOM_BYTES));
+    for piece in ready {
+        whole.extend_from_slice(&piece);
     }
+    let failure = loop {
+        match body.chunk().await {
+            Ok(Some(piece)) => whole.extend_from_slice(&piece),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    (whole.freeze(), failure)
 }

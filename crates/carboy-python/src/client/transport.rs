@@ -341,7 +341,14 @@ struct Made {
 
 async fn make(client: Client, request: Request) -> Result<Made, Error> {
     let mut response = client.send(request).await?;
-    let (ready, error) = read_ready(&mut response.body).await;
+    // Of content that is larger anyway, nothing is taken before somebody wants it: who keeps a
+    // piece keeps the memory that the connection reads into.
+    let is_large = response.body.least_left_bytes() > READY_BYTES as u64;
+    let (ready, error) = if is_large {
+        (Vec::new(), None)
+    } else {
+        read_ready(&mut response.body).await
+    };
     let mut timings = response.body.timings();
     if !response.body.is_at_end() {
         timings.content = None;
