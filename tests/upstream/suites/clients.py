@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from suites.comparison import find_regressions
 from suites.environment import carboy_requirements, install, link_carboy
 from suites.execution import Outcome, SuiteRun, run_suite
+from suites.network import silent_network
 from suites.project import BUILD, HERE, fetch_source
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ClientProject:
     minimum_requests: int
     worse: dict[str, str]
     unsteady: dict[str, str]
+    needs_silence: bool
 
 
 def load_client_projects() -> dict[str, ClientProject]:
@@ -55,6 +57,7 @@ def load_client_projects() -> dict[str, ClientProject]:
             minimum_requests=entry["minimum_requests"],
             worse=dict(entry.get("worse", {})),
             unsteady=dict(entry.get("unsteady", {})),
+            needs_silence=entry.get("needs_silence", False),
         )
         for name, entry in table.items()
     }
@@ -95,7 +98,9 @@ def run_client_suite(project: ClientProject, *, is_installed: bool) -> SuiteRun:
     arguments += [option for option in project.options if is_installed or option != HTTPBIN]
     if is_installed:
         arguments += [f"--install={library}" for library in project.install]
-    run = run_suite(client_environment(project), fetch_source(project), results, *arguments)
+    prefix = silent_network() if project.needs_silence else ()
+    interpreter, source = client_environment(project), fetch_source(project)
+    run = run_suite(interpreter, source, results, *arguments, prefix=prefix)
     run.statistics.update(json.loads(statistics.read_text()))
     return run
 

@@ -63,18 +63,30 @@ class SuiteRun:
         return self.count(Outcome.FAILED) + self.count(Outcome.ERROR)
 
 
-def run_suite(interpreter: Path, source: Path, results: Path, *arguments: str) -> SuiteRun:
+def run_suite(
+    interpreter: Path, source: Path, results: Path, *arguments: str, prefix: tuple[str, ...] = ()
+) -> SuiteRun:
     """Run the suite in `source` with the given arguments of pytest.
 
-    The plugins of this folder are reached over `PYTHONPATH`. Bytecode and
-    pytest's cache are not written, so that an unpacked source stays as it is.
+    A prefix is a command that runs another one. The plugins of this folder are
+    reached over `PYTHONPATH`. Bytecode and pytest's cache are not written, so
+    that an unpacked source stays as it is.
     """
     results.mkdir(parents=True, exist_ok=True)
     junit = results / "junit.xml"
     statistics = results / "statistics.json"
     for stale in (junit, statistics):
         stale.unlink(missing_ok=True)
-    command = [str(interpreter), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    command = [
+        *prefix,
+        str(interpreter),
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["-p", "suite_statistics"]
     command += [f"--junitxml={junit}", f"--suite-statistics={statistics}", *arguments]
     environment = {
