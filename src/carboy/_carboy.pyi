@@ -36,6 +36,7 @@ from carboy.http.response import Response
 
 __all__ = [
     "AppContextBase",
+    "BlockingCall",
     "CallTemplate",
     "ContentStream",
     "CookieJar",
@@ -530,9 +531,22 @@ class Transport:
         timeouts: tuple[float | None, float | None, float | None, float | None],
         way: str,
     ) -> Promise[PlainResponse]: ...
-    @staticmethod
-    def wait(promise: Promise[_T]) -> _T: ...
+    def begin(
+        self,
+        method: str,
+        origin: str,
+        target: str | bytes,
+        headers: Iterable[tuple[str | bytes, str | bytes]],
+        body: bytes | Upload | None,
+        timeouts: tuple[float | None, float | None, float | None, float | None],
+        way: str,
+    ) -> BlockingCall: ...
     def close(self) -> None: ...
+
+@final
+class BlockingCall:
+    def wait(self) -> PlainResponse: ...
+    def cancel(self) -> None: ...
 
 @final
 class Upload:

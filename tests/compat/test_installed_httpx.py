@@ -272,3 +272,13 @@ def test_transports_for_one_client(
             return is_carboys(await client.get(upstream.url))
 
     assert run(main())
+
+
+def test_a_header_with_whitespace_around_it_is_refused_as_httpcore_does(
+    upstream: Upstream, library: Any, client: Any
+) -> None:
+    client.get(upstream.url)
+    for value in (" a", "a ", "\ta"):
+        with pytest.raises(library.LocalProtocolError, match="Illegal header value"):
+            client.get(upstream.url, headers={"X-A": value})
+    assert len(upstream.received) == 1

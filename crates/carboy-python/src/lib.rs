@@ -25,9 +25,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod carboy_module {
     #[pymodule_export]
     use super::client::{
-        CallTemplate, ContentStream, CookieJar, EventStream, HttpAuthentication, HttpClient,
-        OriginalParts, PlainCalls, PlainResponse, ResponseData, Transport, Upload, UploadSource,
-        forget_blocking_thread, names_a_proxy, url_for_display,
+        BlockingCall, CallTemplate, ContentStream, CookieJar, EventStream, HttpAuthentication,
+        HttpClient, OriginalParts, PlainCalls, PlainResponse, ResponseData, Transport, Upload,
+        UploadSource, forget_blocking_thread, names_a_proxy, url_for_display,
     };
     #[pymodule_export]
     use super::event_loop::{

@@ -32,9 +32,9 @@ def send(transport: Transport, arguments: tuple[Any, ...], pump: Pump | None) ->
         if pump is None:
             response = transport.send(*arguments)
         else:
-            promise = transport.send_soon(*arguments)
-            pump.run(promise)
-            response = transport.wait(promise)
+            begun = transport.begin(*arguments)
+            pump.run(begun)
+            response = begun.wait()
     except BaseException as error:
         _end(call, error=error)
         raise

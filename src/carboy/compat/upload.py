@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from carboy._carboy import Promise, Upload
+from carboy._carboy import Upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
-    from carboy._carboy import PlainResponse
+    from carboy._carboy import BlockingCall
 
 #: As many pieces may be on their way before a connection has taken one.
 _MOST_QUEUED = 8
@@ -43,8 +43,11 @@ class Pump:
         self._pieces = iter(pieces)
         self._taken: list[bytes] | None = []
 
-    def run(self, promise: Promise[PlainResponse]) -> None:
+    def run(self, call: BlockingCall) -> None:
         """Put everything in, or as much as the server wants.
+
+        Args:
+            call: The request, which has begun.
 
         Raises:
             SourceError: If the iterator raises something; the request is broken off.
@@ -56,7 +59,7 @@ class Pump:
                     return
         except BaseException as error:
             self.upload.fail(repr(error))
-            promise.cancel()
+            call.cancel()
             raise SourceError(error) from error
         self.upload.finish()
 

@@ -63,12 +63,34 @@ pub(crate) fn forget_blocking_thread(_py: Python<'_>) {
     std::mem::forget(jobs);
 }
 
-/// Does something on the thread and waits for its outcome. A wait that a signal ends gives it up.
+/// Something that the thread does. Dropping this gives it up.
+pub(super) struct Begun<T> {
+    outcome: Receiver<T>,
+    still_wanted: oneshot::Sender<()>,
+}
+
+impl<T: Send> Begun<T> {
+    /// Waits for the outcome. A wait that a signal ends gives it up.
+    ///
+    /// # Errors
+    ///
+    /// What a signal's handler raises.
+    pub(super) fn wait(self, py: Python<'_>) -> PyResult<T> {
+        let outcome = wait(py, self.outcome);
+        drop(self.still_wanted);
+        outcome
+    }
+}
+
+/// Begins something on the thread.
 ///
 /// # Errors
 ///
-/// What a signal's handler raises; `RuntimeError` when there is no thread to be had.
-pub(super) fn call<T, F>(py: Python<'_>, work: impl FnOnce() -> F + Send + 'static) -> PyResult<T>
+/// `RuntimeError` when there is no thread to be had.
+pub(super) fn begin<T, F>(
+    py: Python<'_>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> PyResult<Begun<T>>
 where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
@@ -86,9 +108,10 @@ where
             }
         });
     })?;
-    let outcome = wait(py, outcome);
-    drop(still_wanted);
-    outcome
+    Ok(Begun {
+        outcome,
+        still_wanted,
+    })
 }
 
 /// Waits for what comes from the thread.

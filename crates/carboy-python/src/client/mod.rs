@@ -6,6 +6,7 @@
 
 mod arguments;
 mod authentication;
+mod blocking_call;
 mod blocking_thread;
 mod call;
 mod call_template;
@@ -25,6 +26,7 @@ mod transport;
 mod upload;
 
 pub(crate) use authentication::HttpAuthentication;
+pub(crate) use blocking_call::BlockingCall;
 pub(crate) use blocking_thread::forget_blocking_thread;
 pub(crate) use call_template::CallTemplate;
 pub(crate) use content::ContentStream;

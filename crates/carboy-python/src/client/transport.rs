@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use carboy_client::{
-    Client, Error, ErrorKind, Proxy, Request, ResponseBody, Timeouts, Timings, Way,
+    Client, Error, ErrorKind, Proxy, Request, ResponseBody, ResponseHead, Timeouts, Timings, Way,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use url::{Position, Url};
 
 use super::arguments::{content, duration};
+use super::blocking_call::{Begun, BlockingCall};
 use super::blocking_thread;
 use super::call::CallRequest;
 use super::content::ContentStream;
@@ -112,7 +113,7 @@ impl Transport {
         if current_worker().is_none() && remaining(py)?.is_none() {
             return self.send_by_thread(py, call);
         }
-        let promise = self.begin(py, call, format!("{method} {origin}"))?;
+        let promise = self.begin_on_loop(py, call, format!("{method} {origin}"))?;
         wait_in_any_code(py, &promise)
     }
 
@@ -130,16 +131,32 @@ impl Transport {
         way: &str,
     ) -> PyResult<Py<Promise>> {
         let call = prepare(method, origin, target, headers, body, timeouts, way)?;
-        self.begin(py, call, format!("{method} {origin}"))
+        self.begin_on_loop(py, call, format!("{method} {origin}"))
     }
 
-    /// Wait for a promise of this transport's, in sync code.
-    #[staticmethod]
-    fn wait(py: Python<'_>, promise: &Bound<'_, Promise>) -> PyResult<Py<PyAny>> {
+    /// As ``send``, without waiting yet: for content that the caller puts in meanwhile.
+    #[expect(clippy::too_many_arguments, reason = "as send()")]
+    fn begin(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        origin: &str,
+        target: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        body: Option<&Bound<'_, PyAny>>,
+        timeouts: TimeoutTuple,
+        way: &str,
+    ) -> PyResult<BlockingCall> {
         if thread_state::is_driving() {
-            return Err(blocking_call(py, "a", "blocking call"));
+            return Err(blocking_call(py, method, origin));
         }
-        wait_in_any_code(py, promise.as_unbound())
+        let call = prepare(method, origin, target, headers, body, timeouts, way)?;
+        let begun = if current_worker().is_none() && remaining(py)?.is_none() {
+            Begun::OnThread(self.begin_on_thread(py, call)?)
+        } else {
+            Begun::OnLoop(self.begin_on_loop(py, call, format!("{method} {origin}"))?)
+        };
+        Ok(BlockingCall::new(begun))
     }
 
     /// Close what is idle, on whichever loop. Later requests fail.
@@ -157,12 +174,20 @@ impl Transport {
 
 impl Transport {
     fn send_by_thread(&self, py: Python<'_>, call: Request) -> PyResult<Py<PyAny>> {
+        answered(py, self.begin_on_thread(py, call)?)
+    }
+
+    fn begin_on_thread(
+        &self,
+        py: Python<'_>,
+        call: Request,
+    ) -> PyResult<blocking_thread::Begun<Answer>> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(exception(py, &closed(), &py.None()));
         }
         self.was_used_by_thread.store(true, Ordering::Release);
         let household = Arc::clone(&self.household);
-        let made = blocking_thread::call(py, move || async move {
+        blocking_thread::begin(py, move || async move {
             let Made {
                 response,
                 ready,
@@ -175,15 +200,10 @@ impl Transport {
                 Rest::Thread(rest)
             });
             Ok((*response.head, ready, error, rest, timings))
-        })?;
-        let (head, ready, error, rest, timings) =
-            made.map_err(|error: Error| exception(py, &error, &py.None()))?;
-        let failure = error.map(|error| exception(py, &error, &py.None()));
-        let response = PlainResponse::new(head, ready, failure, rest, timings);
-        Ok(Py::new(py, response)?.into_any())
+        })
     }
 
-    fn begin(&self, py: Python<'_>, call: Request, label: String) -> PyResult<Py<Promise>> {
+    fn begin_on_loop(&self, py: Python<'_>, call: Request, label: String) -> PyResult<Py<Promise>> {
         let (promise, pending) = PendingPromise::new(py, &label)?;
         if self.is_closed.load(Ordering::Acquire) {
             pending.reject(py, exception(py, &closed(), &py.None()));
@@ -204,6 +224,31 @@ impl Transport {
         }
         Ok(promise)
     }
+}
+
+/// What the thread for blocking calls has got.
+pub(super) type Answer = Result<
+    (
+        ResponseHead,
+        Vec<Bytes>,
+        Option<Error>,
+        Option<Rest>,
+        Timings,
+    ),
+    Error,
+>;
+
+/// Waits for what the thread gets, and makes a response of it.
+pub(super) fn answered(
+    py: Python<'_>,
+    begun: blocking_thread::Begun<Answer>,
+) -> PyResult<Py<PyAny>> {
+    let (head, ready, error, rest, timings) = begun
+        .wait(py)?
+        .map_err(|error| exception(py, &error, &py.None()))?;
+    let failure = error.map(|error| exception(py, &error, &py.None()));
+    let response = PlainResponse::new(head, ready, failure, rest, timings);
+    Ok(Py::new(py, response)?.into_any())
 }
 
 fn closed() -> Error {
@@ -272,7 +317,17 @@ fn header_map(headers: &Bound<'_, PyAny>, url: &Url) -> PyResult<HeaderMap> {
         let pair = pair?.cast_into::<PyTuple>()?;
         let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
         let parsed_name = with_latin1(&name, HeaderName::from_bytes)?;
-        let parsed_value = with_latin1(&value, HeaderValue::from_bytes)?;
+        let parsed_value = with_latin1(&value, |bytes| {
+            // Servers take such whitespace away, so libraries refuse it, or have reasons.
+            let is_padded = [bytes.first(), bytes.last()]
+                .into_iter()
+                .flatten()
+                .any(|byte| matches!(byte, b' ' | b'\t'));
+            (!is_padded)
+                .then(|| HeaderValue::from_bytes(bytes).ok())
+                .flatten()
+                .ok_or(())
+        })?;
         match (parsed_name, parsed_value) {
             (Ok(header::HOST), Ok(value)) if !has_own_host => {
                 has_own_host = true;
