@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -122,3 +124,37 @@ def test_in_a_def_view_and_under_a_deadline(
             assert live.get("/").text == "ab"
         with carboy.deadline(10):
             assert post(client, f"{upstream.url}/echo", iter([b"c"])).content == b"c"
+
+
+class StuckError(Exception):
+    """Nothing was taken from the iterator for a while."""
+
+
+@pytest.mark.parametrize(("make", "post"), LIBRARIES)
+def test_a_signal_ends_it_while_the_server_takes_nothing(
+    make: Callable[[], Any], post: Callable[..., Any]
+) -> None:
+    taken, seen = 0, -1
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield bytes(500_000)
+
+    def look(*_: object) -> None:
+        nonlocal seen
+        if taken == seen and taken > 0:
+            raise StuckError
+        seen = taken
+
+    # The system takes connections for it, and as much as its buffers hold.
+    with socket.create_server(("127.0.0.1", 0)) as silent, make() as client:
+        before = signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
+        try:
+            with pytest.raises(StuckError):
+                post(client, f"http://127.0.0.1:{silent.getsockname()[1]}/", pieces())
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)

@@ -195,15 +195,6 @@ impl UploadSender {
         self.put(Piece::Content(piece)).await
     }
 
-    /// As `send`, for a thread that is not the runtime's: it waits without it.
-    ///
-    /// # Errors
-    ///
-    /// `UploadEnded` when the request has ended.
-    pub fn blocking_send(&self, piece: Bytes) -> Result<(), UploadEnded> {
-        self.blocking_put(Piece::Content(piece))
-    }
-
     /// Nothing more comes.
     ///
     /// # Errors
@@ -213,15 +204,6 @@ impl UploadSender {
         self.put(Piece::End).await
     }
 
-    /// As `finish`, for a thread that is not the runtime's.
-    ///
-    /// # Errors
-    ///
-    /// `UploadEnded` when the request has ended.
-    pub fn blocking_finish(&self) -> Result<(), UploadEnded> {
-        self.blocking_put(Piece::End)
-    }
-
     /// The source has failed: the request is broken off.
     ///
     /// # Errors
@@ -229,15 +211,6 @@ impl UploadSender {
     /// `UploadEnded` when the request has ended.
     pub async fn fail(&self, reason: String) -> Result<(), UploadEnded> {
         self.put(Piece::Failure(reason)).await
-    }
-
-    /// As `fail`, for a thread that is not the runtime's.
-    ///
-    /// # Errors
-    ///
-    /// `UploadEnded` when the request has ended.
-    pub fn blocking_fail(&self, reason: String) -> Result<(), UploadEnded> {
-        self.blocking_put(Piece::Failure(reason))
     }
 
     /// As `fail`, for who can't wait: right after the start there is room.
@@ -252,10 +225,6 @@ impl UploadSender {
 
     async fn put(&self, piece: Piece) -> Result<(), UploadEnded> {
         self.pieces.send(piece).await.map_err(|_| UploadEnded)
-    }
-
-    fn blocking_put(&self, piece: Piece) -> Result<(), UploadEnded> {
-        self.pieces.blocking_send(piece).map_err(|_| UploadEnded)
     }
 }
 

@@ -57,11 +57,12 @@ class Pump:
                 self._keep(piece)
                 if piece and not self.upload.send(piece):
                     return
+            self.upload.finish()
         except BaseException as error:
-            self.upload.fail(repr(error))
+            # Not by a piece that says so: there may be no room for it for as long as the server
+            # takes nothing.
             call.cancel()
             raise SourceError(error) from error
-        self.upload.finish()
 
     def _keep(self, piece: bytes) -> None:
         if self._taken is not None:

@@ -18,7 +18,7 @@ use crate::attach::detached;
 use crate::runtime;
 
 /// How often a thread that waits looks whether a signal has arrived.
-const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 type Job = Box<dyn FnOnce() + Send>;
 

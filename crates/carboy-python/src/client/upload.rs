@@ -1,11 +1,15 @@
 //! Content that is uploaded while Python makes it.
 
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 
 use bytes::Bytes;
 use carboy_client::{ContentSource, RequestBody, UploadSender, UploadStream};
 use pyo3::prelude::*;
 
+use super::blocking_thread::SIGNAL_CHECK_INTERVAL;
 use crate::attach::detached;
 use crate::event_loop::{NativeEventLoop, running_loop};
 use crate::ffi::thread_state;
@@ -138,6 +142,29 @@ pub(super) fn begin(
     post_to_loop(event_loop, Box::new(move |_| runtime::spawn(work)))
 }
 
+/// Wakes a thread that waits for an upload.
+struct WaitingThread(Thread);
+
+impl Wake for WaitingThread {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits on this thread, which is not the runtime's, and looks whether signals have arrived.
+fn wait_here<T>(py: Python<'_>, work: impl Future<Output = T>) -> PyResult<T> {
+    let waker = Waker::from(Arc::new(WaitingThread(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut work = pin!(work);
+    loop {
+        if let Poll::Ready(outcome) = work.as_mut().poll(&mut context) {
+            return Ok(outcome);
+        }
+        detached(py, || std::thread::park_timeout(SIGNAL_CHECK_INTERVAL));
+        py.check_signals()?;
+    }
+}
+
 #[pymethods]
 impl Upload {
     /// Args:
@@ -153,19 +180,28 @@ impl Upload {
     }
 
     /// Put a piece in, waiting for room; ``False`` when the request has ended.
-    fn send(&self, py: Python<'_>, piece: &[u8]) -> bool {
+    ///
+    /// Raises:
+    ///     ``BaseException``: What a signal's handler raises meanwhile.
+    fn send(&self, py: Python<'_>, piece: &[u8]) -> PyResult<bool> {
         let piece = Bytes::copy_from_slice(piece);
-        detached(py, || self.sender.blocking_send(piece)).is_ok()
+        Ok(wait_here(py, self.sender.send(piece))?.is_ok())
     }
 
     /// Say that nothing more comes; ``False`` when the request has ended.
-    fn finish(&self, py: Python<'_>) -> bool {
-        detached(py, || self.sender.blocking_finish()).is_ok()
+    ///
+    /// Raises:
+    ///     ``BaseException``: What a signal's handler raises meanwhile.
+    fn finish(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(wait_here(py, self.sender.finish())?.is_ok())
     }
 
     /// Break the request off, for a reason; ``False`` when it has ended.
-    fn fail(&self, py: Python<'_>, reason: String) -> bool {
-        detached(py, || self.sender.blocking_fail(reason)).is_ok()
+    ///
+    /// Raises:
+    ///     ``BaseException``: What a signal's handler raises meanwhile.
+    fn fail(&self, py: Python<'_>, reason: String) -> PyResult<bool> {
+        Ok(wait_here(py, self.sender.fail(reason))?.is_ok())
     }
 
     /// As ``send``, as a promise.
