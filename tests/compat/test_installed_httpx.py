@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import importlib
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -282,3 +284,23 @@ def test_a_header_with_whitespace_around_it_is_refused_as_httpcore_does(
         with pytest.raises(library.LocalProtocolError, match="Illegal header value"):
             client.get(upstream.url, headers={"X-A": value})
     assert len(upstream.received) == 1
+
+
+def test_a_response_that_was_read_is_let_go_of_at_once(upstream: Upstream, client: Any) -> None:
+    client.get(upstream.url)
+    gc.disable()
+    try:
+        response = weakref.ref(client.get(upstream.url))
+        assert response() is None
+    finally:
+        gc.enable()
+
+
+def test_how_long_a_call_took_is_known_after_its_stream_was_closed_again(
+    upstream: Upstream, client: Any
+) -> None:
+    client.get(upstream.url)
+    response = client.get(upstream.url)
+    before = response.elapsed
+    response.stream.close()
+    assert response.elapsed > before

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carboy.compat import pristine
@@ -139,6 +140,8 @@ class _Whole:
             bound.elapsed = elapsed
         else:
             response.elapsed = elapsed
+            # It would keep the response, and its content, until the garbage is collected.
+            bound._response = weakref.proxy(response)
 
 
 def _pieces(decoded: Any) -> list[bytes]:
