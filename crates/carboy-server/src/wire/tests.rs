@@ -1,5 +1,5 @@
 //! Bytes in, verdict out. The same vectors go over real sockets in
-//! `tests/bad_input.rs`; here every split of the bytes is tried as well.
+//! `tests/bad_framing.rs` and `tests/bad_heads.rs`; here every split of the bytes is tried as well.
 
 use super::*;
 

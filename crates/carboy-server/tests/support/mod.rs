@@ -7,6 +7,8 @@
     reason = "every test file uses a part of this, and only tests do"
 )]
 
+pub mod vectors;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{Read, Write};
