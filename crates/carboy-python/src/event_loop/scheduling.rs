@@ -10,7 +10,7 @@ use pyo3::{Borrowed, intern};
 
 use super::call::Call;
 use super::factories::CreateTask;
-use super::handle::HandleState;
+use super::handle_state::HandleState;
 use super::pipe::{ReadPipeTransport, WritePipeTransport};
 use super::{
     DatagramTransport, Handle, NativeEventLoop, QueuedHandle, StreamTransport, TimerHandle,
