@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -11,7 +12,7 @@ import trustme
 import carboy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 
 @pytest.fixture
@@ -20,6 +21,19 @@ def loop() -> Iterator[carboy.EventLoop]:
     loop = carboy.new_event_loop()
     yield loop
     loop.close()
+
+
+@pytest.fixture(params=["carboy", "asyncio"])
+def run_on_both(request: pytest.FixtureRequest) -> Callable[[Awaitable[Any]], Any]:
+    """Run a coroutine on carboy's loop, and on asyncio's, which says what is right."""
+
+    def run(main: Awaitable[Any]) -> Any:
+        is_ours = request.param == "carboy"
+        factory: Any = carboy.new_event_loop if is_ours else asyncio.SelectorEventLoop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(asyncio.wait_for(main, 20))
+
+    return run
 
 
 @pytest.fixture(scope="session")

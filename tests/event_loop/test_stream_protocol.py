@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from support.bounded_run import run
-from support.connections import Recorder, connect, read_exactly
+from support.connections import connect, read_exactly
+from support.recording import StreamRecorder
 
 import carboy
 
@@ -73,7 +74,7 @@ def test_a_buffer_that_can_not_be_used_ends_the_connection(
 
 @pytest.mark.parametrize("method", ["data_received", "eof_received"])
 def test_an_error_of_the_protocol_is_reported_and_ends_the_connection(method: str) -> None:
-    class Failing(Recorder):
+    class Failing(StreamRecorder):
         pass
 
     error = ValueError("a mistake")
@@ -104,10 +105,10 @@ def test_an_error_of_the_protocol_is_reported_and_ends_the_connection(method: st
 
 @pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
 def test_an_error_in_flow_control_is_reported_and_the_connection_goes_on(method: str) -> None:
-    class Failing(Recorder):
+    class Failing(StreamRecorder):
         pass
 
-    def fail(self: Recorder) -> None:
+    def fail(self: StreamRecorder) -> None:
         self.note(method)
         raise ValueError("a mistake")
 
@@ -132,14 +133,14 @@ def test_an_error_in_flow_control_is_reported_and_the_connection_goes_on(method:
 
 
 def test_what_ends_a_program_leaves_the_loop_from_a_protocol() -> None:
-    class Interrupted(Recorder):
+    class Interrupted(StreamRecorder):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             raise KeyboardInterrupt
 
     loop = carboy.new_event_loop()
     near, far = socket.socketpair()
-    protocol: Recorder = loop.run_until_complete(_made(Interrupted))
+    protocol: StreamRecorder = loop.run_until_complete(_made(Interrupted))
     transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=near))
     far.send(b"data")
     with pytest.raises(KeyboardInterrupt):
@@ -159,7 +160,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 def test_methods_of_a_protocol_run_in_the_context_of_who_made_the_connection() -> None:
-    class Observer(Recorder):
+    class Observer(StreamRecorder):
         def note(self, event: Any) -> None:
             super().note((event, variable.get()))
 
@@ -201,7 +202,7 @@ def test_methods_of_a_protocol_run_in_the_context_of_who_made_the_connection() -
 
 def test_set_protocol_changes_who_is_told() -> None:
     async def main() -> None:
-        first = Recorder()
+        first = StreamRecorder()
         transport, far = await connect(first)
         second = Buffered(bytearray(100))
         transport.set_protocol(second)

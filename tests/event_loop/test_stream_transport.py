@@ -5,14 +5,15 @@ import socket
 
 import pytest
 from support.bounded_run import run
-from support.connections import Recorder, connect, read_exactly
+from support.connections import connect, read_exactly
+from support.recording import StreamRecorder
 
 import carboy
 
 
 def test_a_transport_is_one_of_asyncios() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         assert isinstance(transport, asyncio.Transport)
         assert isinstance(transport, asyncio.transports._FlowControlMixin)
@@ -37,16 +38,16 @@ def test_a_transport_is_one_of_asyncios() -> None:
 def test_addresses_are_those_of_the_socket() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        accepted: list[Recorder] = []
+        accepted: list[StreamRecorder] = []
 
-        def factory() -> Recorder:
-            accepted.append(Recorder())
+        def factory() -> StreamRecorder:
+            accepted.append(StreamRecorder())
             return accepted[-1]
 
         for host in ("127.0.0.1", "::1"):
             server = await loop.create_server(factory, host, 0)
             address = server.sockets[0].getsockname()
-            client = Recorder()
+            client = StreamRecorder()
             transport, _ = await loop.create_connection(lambda it=client: it, *address[:2])
             transport.write(b"x")
             await client.wait_for(lambda: bool(accepted))
@@ -71,7 +72,7 @@ def test_addresses_are_those_of_the_socket() -> None:
 
 def test_the_order_of_a_connections_events() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         # The waiter of create_connection comes after connection_made.
         assert protocol.events == ["made"]
@@ -95,7 +96,7 @@ def test_the_order_of_a_connections_events() -> None:
 
 def test_half_closed_in_either_direction() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         protocol.keep_open = True
         transport, far = await connect(protocol)
         far.shutdown(socket.SHUT_WR)
@@ -119,7 +120,7 @@ def test_half_closed_in_either_direction() -> None:
 
 def test_flow_control() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         assert transport.get_write_buffer_limits() == (16384, 65536)
         transport.set_write_buffer_limits(high=1000)
@@ -149,7 +150,7 @@ def test_close_writes_everything_and_abort_drops_it() -> None:
     async def main() -> None:
         data = bytes(1_000_000)
         for method in ("close", "abort", "write_eof"):
-            protocol = Recorder()
+            protocol = StreamRecorder()
             transport, far = await connect(protocol)
             transport.write(data)
             assert transport.get_write_buffer_size()
@@ -170,7 +171,7 @@ def test_close_writes_everything_and_abort_drops_it() -> None:
 
 def test_what_is_written_later_follows_and_what_changes_later_is_not_seen() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         changing = bytearray(b"a" * 500_000)
         view = memoryview(bytes(range(100)))
@@ -196,7 +197,7 @@ def test_what_is_written_later_follows_and_what_changes_later_is_not_seen() -> N
 
 def test_pausing_and_resuming_reading() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         loop = asyncio.get_running_loop()
         transport.pause_reading()
@@ -224,7 +225,7 @@ def test_pausing_and_resuming_reading() -> None:
 
 def test_reads_of_any_size_arrive_whole() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         loop = asyncio.get_running_loop()
         expected = b""
@@ -247,7 +248,7 @@ def test_a_reset_by_the_peer_is_given_to_connection_lost_alone() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, details: reported.append(details))
         listener = socket.create_server(("127.0.0.1", 0))
-        protocol = Recorder()
+        protocol = StreamRecorder()
         connecting = loop.create_connection(lambda: protocol, *listener.getsockname())
         transport, _ = await connecting
         far, _ = listener.accept()
@@ -268,7 +269,7 @@ def test_writes_on_a_lost_connection_are_logged_after_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         transport.abort()
         for _ in range(7):
@@ -283,7 +284,7 @@ def test_writes_on_a_lost_connection_are_logged_after_a_while(
 
 def test_a_transports_descriptor_is_its_own() -> None:
     async def main() -> None:
-        protocol = Recorder()
+        protocol = StreamRecorder()
         transport, far = await connect(protocol)
         loop = asyncio.get_running_loop()
         number = transport.get_extra_info("socket").fileno()

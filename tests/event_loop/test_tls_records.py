@@ -13,19 +13,6 @@ from typing import Any
 import pytest
 from support.loop_turns import everything_was_looked_at
 
-import carboy
-
-
-@pytest.fixture(params=["carboy", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Callable[[Awaitable[Any]], Any]:
-    def run(main: Awaitable[Any]) -> Any:
-        is_ours = request.param == "carboy"
-        factory: Any = carboy.new_event_loop if is_ours else asyncio.SelectorEventLoop
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(asyncio.wait_for(main, 20))
-
-    return run
-
 
 class Recorder(asyncio.Protocol):
     def __init__(self) -> None:
@@ -111,7 +98,7 @@ def with_peer(
 
 
 def test_records_that_come_together_are_one_piece(
-    run: Callable[[Any], Any], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    run_on_both: Callable[[Any], Any], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async def test(recorder: Recorder, peer: Peer) -> None:
         messages = [b"a" * 10, b"b" * 1000, b"c"]
@@ -119,22 +106,22 @@ def test_records_that_come_together_are_one_piece(
         await recorder.wait_for(lambda: bool(recorder.events))
         assert recorder.events == [b"".join(messages)]
 
-    run(with_peer(server_tls, client_tls, test))
+    run_on_both(with_peer(server_tls, client_tls, test))
 
 
 def test_a_goodbye_behind_a_record_ends_the_stream_after_it(
-    run: Callable[[Any], Any], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    run_on_both: Callable[[Any], Any], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async def test(recorder: Recorder, peer: Peer) -> None:
         await peer.send(peer.record(b"the last words") + peer.goodbye())
         await recorder.wait_for(lambda: "eof" in recorder.events)
         assert recorder.events[:2] == [b"the last words", "eof"]
 
-    run(with_peer(server_tls, client_tls, test))
+    run_on_both(with_peer(server_tls, client_tls, test))
 
 
 def test_half_a_record_is_nothing_yet(
-    run: Callable[[Any], Any], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    run_on_both: Callable[[Any], Any], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async def test(recorder: Recorder, peer: Peer) -> None:
         first, second = peer.record(b"first"), peer.record(b"second")
@@ -152,12 +139,15 @@ def test_half_a_record_is_nothing_yet(
             recorder.events.clear()
             first, second = peer.record(b"first"), peer.record(b"second")
 
-    run(with_peer(server_tls, client_tls, test))
+    run_on_both(with_peer(server_tls, client_tls, test))
 
 
 @pytest.mark.parametrize("size", [16383, 16384, 16385, 40000, 300_000])
 def test_records_of_all_sizes_arrive_whole(
-    size: int, run: Callable[[Any], Any], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    size: int,
+    run_on_both: Callable[[Any], Any],
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
 ) -> None:
     content = random.Random(size).randbytes(size)
 
@@ -170,4 +160,4 @@ def test_records_of_all_sizes_arrive_whole(
             await recorder.wait_for(lambda times=times: len(received()) == times * size)
             assert received() == times * content
 
-    run(with_peer(server_tls, client_tls, test))
+    run_on_both(with_peer(server_tls, client_tls, test))

@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 from support.live import Live
-from support.upstream import Upstream
 from support.waiting import TIMEOUT_SECONDS, eventually
 from werkzeug.exceptions import GatewayTimeout
 
 from carboy import DeadlineExceeded, deadline, http, remaining_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from support.upstream import Upstream
 
 COLOURS = ["sync", "sync returned", "async", "async returned", "async behind a hook"]
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as service:
-        yield service
 
 
 def make_app(upstream: Upstream, colour: str, decorate: Any = None) -> Flask:

@@ -1,54 +1,8 @@
-"""A protocol and a connection for tests of transports."""
+"""Connections for tests of stream transports."""
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Any
-
-
-class Recorder(asyncio.Protocol):
-    """Notes what it is told, and lets a test wait for it."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.received = bytearray()
-        self.transport: Any = None
-        self.changed = asyncio.Event()
-        self.keep_open = False
-
-    def note(self, event: Any) -> None:
-        self.events.append(event)
-        self.changed.set()
-
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await self.changed.wait()
-            self.changed.clear()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.note("made")
-
-    def data_received(self, data: bytes) -> None:
-        assert type(data) is bytes
-        self.received += data
-        self.note("data")
-
-    def eof_received(self) -> bool:
-        self.note("eof")
-        return self.keep_open
-
-    def pause_writing(self) -> None:
-        self.note("pause")
-
-    def resume_writing(self) -> None:
-        self.note("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.note(("lost", exc))
-
-    def is_lost(self) -> bool:
-        return any(event[0] == "lost" for event in self.events if isinstance(event, tuple))
 
 
 async def connect(protocol: asyncio.BaseProtocol) -> tuple[Any, socket.socket]:

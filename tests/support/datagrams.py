@@ -3,37 +3,22 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import carboy
+from support.recording import Recording
 
 #: asyncio sends empty datagrams, and counts a header for each that waits, since this version.
 SENDS_EMPTY = sys.version_info >= (3, 13)
 
 
-class Recorder(asyncio.DatagramProtocol):
-    """Notes what it is told, and lets a test wait for it."""
+class Recorder(Recording, asyncio.DatagramProtocol):
+    """Of an endpoint of datagrams."""
 
     def __init__(self) -> None:
-        self.events: list[Any] = []
+        super().__init__()
         self.received: list[tuple[bytes, Any]] = []
         self.errors: list[Exception] = []
-        self.transport: Any = None
-        self.changed = asyncio.Event()
-
-    def note(self, event: Any) -> None:
-        self.events.append(event)
-        self.changed.set()
-
-    async def wait_for(self, condition: Callable[[], Any]) -> None:
-        while not condition():
-            await self.changed.wait()
-            self.changed.clear()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.note("made")
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         assert type(data) is bytes
@@ -43,18 +28,6 @@ class Recorder(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         self.errors.append(exc)
         self.note("error")
-
-    def pause_writing(self) -> None:
-        self.note("pause")
-
-    def resume_writing(self) -> None:
-        self.note("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.note(("lost", exc))
-
-    def is_lost(self) -> bool:
-        return any(event[0] == "lost" for event in self.events if isinstance(event, tuple))
 
 
 class Echo(Recorder):

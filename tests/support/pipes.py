@@ -2,51 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from support.recording import StreamRecorder
 
-class Recorder(asyncio.Protocol):
-    """Notes what it is told, and lets a test wait for it."""
 
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.received = bytearray()
-        self.transport: Any = None
-        self.changed = asyncio.Event()
-
-    def note(self, event: Any) -> None:
-        self.events.append(event)
-        self.changed.set()
-
-    async def wait_for(self, condition: Callable[[], Any]) -> None:
-        while not condition():
-            await self.changed.wait()
-            self.changed.clear()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.note("made")
+class Recorder(StreamRecorder):
+    """Of a pipe: how it cuts its bytes does not matter, so that is not noted."""
 
     def data_received(self, data: bytes) -> None:
         assert type(data) is bytes
         self.received += data
         self.changed.set()
-
-    def eof_received(self) -> None:
-        self.note("eof")
-
-    def pause_writing(self) -> None:
-        self.note("pause")
-
-    def resume_writing(self) -> None:
-        self.note("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.note(("lost", exc))
-
-    def is_lost(self) -> bool:
-        return any(event[0] == "lost" for event in self.events if isinstance(event, tuple))
 
 
 def file(number: int, mode: str = "rb") -> Any:
