@@ -14,6 +14,7 @@ pub(crate) mod frame;
 pub(crate) mod free_list;
 pub(crate) mod full_object;
 pub(crate) mod instance;
+pub(crate) mod interpreter;
 pub(crate) mod pending_error;
 pub(crate) mod thread_state;
 pub(crate) mod type_version;
