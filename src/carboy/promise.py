@@ -171,6 +171,14 @@ def promise_of_all_within(value: Any) -> Promise[Any]:
     return Promise.all([promise_of_all_within(item) for item in value]).then(make)
 
 
+def _leave_out_first_frame(error: BaseException) -> None:
+    # Not within the frame that is left out: it would refer to itself by the traceback, and be
+    # the garbage collector's to find, with all that it holds.
+    traceback = error.__traceback__
+    if traceback is not None and traceback.tb_next is not None:
+        error.__traceback__ = traceback.tb_next
+
+
 async def settle(awaitable: Awaitable[Any], resolver: PromiseResolver) -> None:
     """Await something for a promise.
 
@@ -183,9 +191,7 @@ async def settle(awaitable: Awaitable[Any], resolver: PromiseResolver) -> None:
         resolver.reject(error)
         raise
     except BaseException as error:  # noqa: BLE001 - Passed on whole, to where it belongs.
-        traceback = error.__traceback__
-        if traceback is not None and traceback.tb_next is not None:
-            error.__traceback__ = traceback.tb_next
+        _leave_out_first_frame(error)
         resolver.reject(error)
     else:
         if known_calls is not None:

@@ -67,6 +67,13 @@ pub(super) fn resolve(
     }
 }
 
+/// Takes a value that comes too late: a coroutine that nobody runs would be warned about.
+pub(super) fn refuse(value: &Bound<'_, PyAny>) {
+    if !value.is_instance_of::<Promise>() && is_awaitable(value).unwrap_or(false) {
+        value.call_method0(intern!(value.py(), "close")).ok();
+    }
+}
+
 /// Awaits something on an event loop and settles the promise with the outcome.
 fn adopt(
     py: Python<'_>,
@@ -75,8 +82,8 @@ fn adopt(
     context: Option<&Py<PyContext>>,
 ) -> PyResult<bool> {
     let Some(resolver) = resolver.pass_on() else {
-        // Decided otherwise: a coroutine that nobody runs would be warned about.
-        awaitable.call_method0(intern!(py, "close")).ok();
+        // Decided otherwise.
+        refuse(awaitable);
         return Ok(false);
     };
     let context = match context {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carboy_promise::{Host, Job, Outcome, Resolver};
+use carboy_promise::{Host, Job, Outcome, Reaction, Resolver, View};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -96,6 +96,35 @@ pub(super) fn into_result(py: Python<'_>, outcome: Outcome<PromiseHost>) -> PyRe
 pub(super) fn reject(py: Python<'_>, resolver: &Resolver<PromiseHost>, error: PyErr) {
     resolver.promise().origin().add_note(py, &error);
     resolver.reject(Failure::new(py, error));
+}
+
+/// Shows a garbage collector what a promise holds, for one of its Python objects.
+pub(super) fn traverse(promise: &Core, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    let mut result = Ok(());
+    // What others hold too may be reached from elsewhere.
+    if promise.is_unique() {
+        promise.origin().done_callbacks.traverse(visit)?;
+        promise.inspect(|view| {
+            result = match view {
+                View::Settled { outcome, guard } => {
+                    let guarded = guard.map_or(Ok(()), |guard| guard.traverse(visit));
+                    guarded.and_then(|()| match outcome {
+                        Outcome::Fulfilled(Value(value)) => visit.call(value),
+                        Outcome::Rejected(failure) => failure.traverse(visit),
+                    })
+                }
+                View::Pending { reactions, cleanup } => {
+                    let cleaned = cleanup.map_or(Ok(()), |cleanup| cleanup.traverse(visit));
+                    let mut handlers = reactions.iter().filter_map(|reaction| match reaction {
+                        Reaction::Handler(handler) => Some(handler),
+                        _ => None,
+                    });
+                    cleaned.and_then(|()| handlers.try_for_each(|handler| handler.traverse(visit)))
+                }
+            };
+        });
+    }
+    result
 }
 
 impl Host for PromiseHost {

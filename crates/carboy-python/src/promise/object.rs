@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carboy_promise::{Outcome, Reaction, View};
+use carboy_promise::Outcome;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -11,7 +11,7 @@ use pyo3::types::PyTuple;
 use super::awaitable::{is_awaitable, resolve};
 use super::awaiter::PromiseAwaiter;
 use super::handler::as_object;
-use super::host::{Core, Failure, Value, cancelled_error, into_result};
+use super::host::{self, Core, Failure, Value, cancelled_error, into_result};
 use super::origin::Origin;
 use super::owner::{self, Owner};
 use super::resolver::{PromiseResolver, checked_error};
@@ -237,32 +237,6 @@ impl Promise {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let mut result = Ok(());
-        // What others hold too may be reached from elsewhere.
-        if self.core.is_unique() {
-            self.core.origin().done_callbacks.traverse(&visit)?;
-            self.core.inspect(|view| {
-                result = match view {
-                    View::Settled { outcome, guard } => {
-                        let guarded = guard.map_or(Ok(()), |guard| guard.traverse(&visit));
-                        guarded.and_then(|()| match outcome {
-                            Outcome::Fulfilled(Value(value)) => visit.call(value),
-                            Outcome::Rejected(failure) => failure.traverse(&visit),
-                        })
-                    }
-                    View::Pending { reactions, cleanup } => {
-                        let cleaned = cleanup.map_or(Ok(()), |cleanup| cleanup.traverse(&visit));
-                        let mut handlers = reactions.iter().filter_map(|reaction| match reaction {
-                            Reaction::Handler(handler) => Some(handler),
-                            _ => None,
-                        });
-                        cleaned.and_then(|()| {
-                            handlers.try_for_each(|handler| handler.traverse(&visit))
-                        })
-                    }
-                };
-            });
-        }
-        result
+        host::traverse(&self.core, &visit)
     }
 }

@@ -2,20 +2,31 @@
 
 use carboy_promise::Resolver;
 use pyo3::exceptions::{PyBaseException, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::awaitable;
 use super::host::{self, PromiseHost};
+use crate::ffi::attached_cell::AttachedCell;
 
 /// Settles one promise, once. What comes later has no effect.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct PromiseResolver {
-    resolver: Resolver<PromiseHost>,
+    /// None when it was used. The frames in which a promise was rejected are in the traceback
+    /// of its error, and hold the resolver: if that held the promise, none of them would end.
+    resolver: AttachedCell<Option<Resolver<PromiseHost>>>,
 }
 
 impl PromiseResolver {
     pub(super) fn new(resolver: Resolver<PromiseHost>) -> Self {
-        Self { resolver }
+        Self {
+            resolver: AttachedCell::new(Some(resolver)),
+        }
+    }
+
+    /// The right to settle the promise, for its one use.
+    fn take(&self, py: Python<'_>) -> Option<Resolver<PromiseHost>> {
+        self.resolver.with(py, Option::take)
     }
 }
 
@@ -26,19 +37,41 @@ impl PromiseResolver {
     #[pyo3(signature = (value = None))]
     fn resolve(&self, py: Python<'_>, value: Option<Bound<'_, PyAny>>) {
         let value = value.unwrap_or_else(|| py.None().into_bound(py));
-        awaitable::resolve(py, &self.resolver, &value, None);
+        match self.take(py) {
+            Some(resolver) => awaitable::resolve(py, &resolver, &value, None),
+            None => awaitable::refuse(&value),
+        }
     }
 
     /// Says that the outcome is made of HTTP calls.
-    fn add_calls(&self, calls: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
-        self.resolver.promise().origin().causes.add_calls(calls)
+    fn add_calls(&self, py: Python<'_>, calls: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        let promise = self.resolver.with(py, |resolver| {
+            resolver.as_ref().map(|resolver| resolver.promise().clone())
+        });
+        promise.map_or(Ok(()), |promise| promise.origin().causes.add_calls(calls))
     }
 
     /// Rejects the promise with an exception.
     fn reject(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
         let error = checked_error(&error)?;
-        host::reject(py, &self.resolver, PyErr::from_value(error));
+        if let Some(resolver) = self.take(py) {
+            host::reject(py, &resolver, PyErr::from_value(error));
+        }
         Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut result = Ok(());
+        self.resolver.visit(&visit, |resolver| {
+            if let Some(resolver) = resolver {
+                result = host::traverse(resolver.promise(), &visit);
+            }
+        });
+        result
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        drop(self.take(py));
     }
 }
 
