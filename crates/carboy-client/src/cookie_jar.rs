@@ -1,15 +1,113 @@
 //! Cookies, as RFC 6265 says, and not from a public suffix for all that is below it.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cookie_store::{Cookie, CookieStore, RawCookie};
+use cookie_store::{Cookie, CookieStore, RawCookie, StoreAction};
 use http::{HeaderMap, HeaderValue, header};
 use url::{Host, Url};
+
+/// So many cookies are kept per domain, and in all: at least 50 and 3000, says RFC 6265 section
+/// 6.1, and browsers keep about as many. The oldest make room for others.
+const MOST_PER_DOMAIN: usize = 180;
+const MOST_IN_ALL: usize = 3000;
+
+/// Longer cookies are left out: name and value together, and a path or domain (RFC 6265bis
+/// section 5.6).
+const LONGEST_COOKIE_BYTES: usize = 4096;
+const LONGEST_ATTRIBUTE_BYTES: usize = 1024;
 
 /// The cookies of a session. It may be used from several threads.
 #[derive(Debug, Default)]
 pub struct CookieJar {
-    store: Mutex<CookieStore>,
+    store: Mutex<Store>,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    cookies: CookieStore,
+    /// Where they are, the oldest first.
+    by_age: VecDeque<Place>,
+}
+
+/// What tells cookies apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    domain: String,
+    path: String,
+    name: String,
+}
+
+impl Store {
+    /// Puts a cookie there; `false` when the URL can't have it.
+    fn insert(&mut self, cookie: &RawCookie<'_>, url: &Url) -> bool {
+        let Ok(cookie) = Cookie::try_from_raw_cookie(cookie, url) else {
+            return false;
+        };
+        let cookie = cookie.into_owned();
+        let place = Place::of(&cookie);
+        match self.cookies.insert(cookie, url) {
+            Ok(StoreAction::Inserted) => self.note(place),
+            Ok(StoreAction::UpdatedExisting) => {}
+            Ok(StoreAction::ExpiredExisting) => self.remove(&place),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// Notes a new cookie, and removes what is too much then: what is over first.
+    fn note(&mut self, place: Place) {
+        if self.surplus(&place.domain).is_some() {
+            let is_over = |known: &&Place| {
+                let Place { domain, path, name } = known;
+                !self.cookies.contains(domain, path, name)
+            };
+            let over: Vec<_> = self.by_age.iter().filter(is_over).cloned().collect();
+            for place in &over {
+                self.remove(place);
+            }
+        }
+        if let Some(surplus) = self.surplus(&place.domain) {
+            self.remove(&surplus);
+        }
+        self.by_age.push_back(place);
+    }
+
+    /// What has to make room for one more cookie of a domain.
+    fn surplus(&self, domain: &str) -> Option<Place> {
+        let mut of_domain = self.by_age.iter().filter(|known| known.domain == domain);
+        let surplus = if self.by_age.len() >= MOST_IN_ALL {
+            self.by_age.front()
+        } else if of_domain.clone().count() >= MOST_PER_DOMAIN {
+            of_domain.next()
+        } else {
+            None
+        };
+        surplus.cloned()
+    }
+
+    fn remove(&mut self, place: &Place) {
+        self.by_age.retain(|known| known != place);
+        self.cookies.remove(&place.domain, &place.path, &place.name);
+    }
+}
+
+impl Place {
+    fn of(cookie: &Cookie<'_>) -> Self {
+        Self {
+            domain: cookie.domain.as_cow().unwrap_or_default().into_owned(),
+            path: String::from(&cookie.path),
+            name: cookie.name().to_owned(),
+        }
+    }
+}
+
+/// Whether a cookie is longer than any honest one.
+fn is_too_long(cookie: &RawCookie<'_>) -> bool {
+    let attributes = [cookie.path(), cookie.domain()];
+    let mut lengths = attributes.into_iter().flatten().map(str::len);
+    cookie.name().len() + cookie.value().len() > LONGEST_COOKIE_BYTES
+        || lengths.any(|length| length > LONGEST_ATTRIBUTE_BYTES)
 }
 
 /// A cookie as the jar holds it.
@@ -26,7 +124,7 @@ pub struct StoredCookie {
 }
 
 impl CookieJar {
-    fn store(&self) -> MutexGuard<'_, CookieStore> {
+    fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -41,19 +139,21 @@ impl CookieJar {
             let Ok(cookie) = RawCookie::parse(text) else {
                 continue;
             };
-            if cookie.domain().is_some_and(|domain| is_public(domain, url)) {
+            if is_too_long(&cookie) || cookie.domain().is_some_and(|domain| is_public(domain, url))
+            {
                 continue;
             }
             // A cookie for somewhere else is left out.
-            store.insert_raw(&cookie.into_owned(), url).ok();
+            store.insert(&cookie, url);
         }
     }
 
     /// The value of the `Cookie` header for a request; `None` when there is no cookie for it.
     pub fn header(&self, url: &Url) -> Option<HeaderValue> {
         let store = self.store();
-        store.iter_any().next()?;
+        store.by_age.front()?;
         let pairs: Vec<String> = store
+            .cookies
             .get_request_values(url)
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
@@ -69,40 +169,42 @@ impl CookieJar {
         let cookie = RawCookie::build((name.to_owned(), value.to_owned()))
             .path("/")
             .build();
-        self.store().insert_raw(&cookie, url).is_ok()
+        self.store().insert(&cookie, url)
     }
 
     /// Removes the cookies of this name, and says how many there were.
     pub fn remove(&self, name: &str) -> usize {
         let mut store = self.store();
         let found: Vec<_> = store
-            .iter_any()
-            .filter(|cookie| cookie.name() == name)
-            .map(place)
+            .by_age
+            .iter()
+            .filter(|place| place.name == name)
+            .cloned()
             .collect();
-        for cookie in &found {
-            store.remove(&cookie.domain, &cookie.path, &cookie.name);
+        for place in &found {
+            store.remove(place);
         }
         found.len()
     }
 
     /// Removes all cookies.
     pub fn clear(&self) {
-        self.store().clear();
+        *self.store() = Store::default();
     }
 
     /// The cookies that are not over.
     pub fn cookies(&self) -> Vec<StoredCookie> {
-        self.store().iter_unexpired().map(place).collect()
+        self.store().cookies.iter_unexpired().map(stored).collect()
     }
 }
 
-fn place(cookie: &Cookie<'static>) -> StoredCookie {
+fn stored(cookie: &Cookie<'static>) -> StoredCookie {
+    let Place { domain, path, name } = Place::of(cookie);
     StoredCookie {
-        name: cookie.name().to_owned(),
         value: cookie.value().to_owned(),
-        domain: cookie.domain.as_cow().unwrap_or_default().into_owned(),
-        path: String::from(&cookie.path),
+        name,
+        domain,
+        path,
     }
 }
 
@@ -172,6 +274,52 @@ mod tests {
         assert_eq!(foreign.cookies(), []);
         let of_localhost = jar("http://localhost/", &["a=1; Domain=localhost"]);
         assert_eq!(sent(&of_localhost, "http://localhost/"), "a=1");
+    }
+
+    #[test]
+    fn a_flood_of_cookies_is_bounded() {
+        let jar = CookieJar::default();
+        let store = |from: &str, cookie: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(header::SET_COOKIE, HeaderValue::from_str(cookie).unwrap());
+            jar.store_response(&headers, &url(from));
+        };
+        store("https://quiet.example/", "kept=1");
+        store("https://flood.example/", "first=1");
+        store("https://flood.example/", "second=1");
+        store("https://flood.example/", "first=2");
+        for number in 0..MOST_PER_DOMAIN - 1 {
+            store("https://flood.example/", &format!("name{number}=x"));
+        }
+        assert_eq!(jar.cookies().len(), MOST_PER_DOMAIN + 1);
+        let left = sent(&jar, "https://flood.example/");
+        // The oldest goes, and a new value makes none younger.
+        assert!(!left.contains("first="), "{left}");
+        assert!(left.contains("second=1"), "{left}");
+        assert_eq!(sent(&jar, "https://quiet.example/"), "kept=1");
+        // What is over makes room.
+        store("https://flood.example/", "second=1; Max-Age=0");
+        store("https://flood.example/", "third=1");
+        let left = sent(&jar, "https://flood.example/");
+        assert!(
+            left.contains("name0=x") && left.contains("third=1"),
+            "{left}"
+        );
+        for number in 0..MOST_IN_ALL {
+            store(&format!("https://host{number}.example/"), "one=1");
+        }
+        assert_eq!(jar.cookies().len(), MOST_IN_ALL);
+        assert_eq!(sent(&jar, "https://quiet.example/"), "");
+        assert_eq!(sent(&jar, "https://host2999.example/"), "one=1");
+        store(
+            "https://long.example/",
+            &format!("long={}", "x".repeat(4100)),
+        );
+        store(
+            "https://long.example/",
+            &format!("path=1; Path=/{}", "x".repeat(1100)),
+        );
+        assert_eq!(sent(&jar, "https://long.example/"), "");
     }
 
     #[test]
