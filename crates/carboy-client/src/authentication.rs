@@ -54,13 +54,29 @@ impl Authentication {
         }
     }
 
-    /// Takes a 401 response's challenge; says whether there is something new to answer.
-    pub(crate) fn take_challenge(&self, headers: &HeaderMap) -> bool {
+    /// Takes a 401 response's challenge, if there is one that can be answered, and says what it
+    /// means after the credentials that were sent.
+    pub(crate) fn take_challenge(
+        &self,
+        headers: &HeaderMap,
+        sent: Option<&HeaderValue>,
+    ) -> Option<Verdict> {
         match self {
-            Self::Header(_) => false,
-            Self::Digest(credentials) => credentials.take_challenge(headers),
+            Self::Header(_) => None,
+            Self::Digest(credentials) => credentials.take_challenge(headers, sent),
         }
     }
+}
+
+/// What a challenge says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Who is there? Perhaps because the answer to another challenge was wrong.
+    Asked,
+    /// The answer was right, but its challenge is too old.
+    AskedAnew,
+    /// The answer to this very challenge was wrong, and so is the password.
+    Refused,
 }
 
 /// A name and a password that are never sent themselves.
@@ -86,6 +102,8 @@ struct Challenge {
     /// As the server wrote it, to be repeated.
     algorithm_name: Option<String>,
     has_qop: bool,
+    /// Whether the answer before was right, but to a challenge that is too old.
+    is_stale: bool,
     answers: u32,
 }
 
@@ -126,25 +144,39 @@ impl Algorithm {
 }
 
 impl DigestCredentials {
-    fn take_challenge(&self, headers: &HeaderMap) -> bool {
+    fn take_challenge(&self, headers: &HeaderMap, sent: Option<&HeaderValue>) -> Option<Verdict> {
         let offered = headers
             .get_all(header::WWW_AUTHENTICATE)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .filter_map(parse_challenge)
             // The stronger one of several.
-            .max_by_key(|challenge| challenge.algorithm.is_sha256);
-        let Some(offered) = offered else { return false };
+            .max_by_key(|challenge| challenge.algorithm.is_sha256)?;
+        let nonce = format!("nonce=\"{}\"", quoted(&offered.nonce));
+        let is_answer = |sent: &HeaderValue| {
+            let sent = sent.as_bytes();
+            sent.windows(nonce.len())
+                .any(|part| part == nonce.as_bytes())
+        };
+        let verdict = if offered.is_stale {
+            Verdict::AskedAnew
+        } else if sent.is_some_and(is_answer) {
+            Verdict::Refused
+        } else {
+            Verdict::Asked
+        };
         let mut known = self
             .challenge
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let was_answered = known
+        // A challenge that several calls were given is counted on.
+        if known
             .as_ref()
-            .is_some_and(|known| known.nonce == offered.nonce && known.answers > 0);
-        *known = Some(offered);
-        // The answer to this very challenge was wrong: so is the password.
-        !was_answered
+            .is_none_or(|known| known.nonce != offered.nonce)
+        {
+            *known = Some(offered);
+        }
+        Some(verdict)
     }
 
     fn answer(&self, method: &Method, url: &Url) -> Option<HeaderValue> {
@@ -239,6 +271,7 @@ fn parse_challenge(value: &str) -> Option<Challenge> {
         algorithm,
         algorithm_name,
         has_qop,
+        is_stale: find("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
         answers: 0,
     })
 }
@@ -321,10 +354,21 @@ mod tests {
             header::WWW_AUTHENTICATE,
             HeaderValue::from_str(&value).unwrap(),
         );
-        assert!(credentials.take_challenge(&headers));
+        let verdict = credentials.take_challenge(&headers, None);
+        assert_eq!(verdict, Some(Verdict::Asked));
         let answer = credentials.value(&Method::GET, &url).unwrap();
         assert!(answer.to_str().unwrap().contains("uri=\"/x?y=1\""));
-        assert!(!credentials.take_challenge(&headers));
+        let verdict = credentials.take_challenge(&headers, Some(&answer));
+        assert_eq!(verdict, Some(Verdict::Refused));
+        // Somebody else's call may be asked the same.
+        let verdict = credentials.take_challenge(&headers, None);
+        assert_eq!(verdict, Some(Verdict::Asked));
+        let next = credentials.value(&Method::GET, &url).unwrap();
+        assert!(next.to_str().unwrap().contains("nc=00000002"));
+        let stale = HeaderValue::from_str(&format!("{value}, stale=TRUE")).unwrap();
+        headers.insert(header::WWW_AUTHENTICATE, stale);
+        let verdict = credentials.take_challenge(&headers, Some(&next));
+        assert_eq!(verdict, Some(Verdict::AskedAnew));
     }
 
     #[test]

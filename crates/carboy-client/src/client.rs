@@ -1,4 +1,4 @@
-//! Makes calls: connections, authentication, cookies, redirects, retries.
+//! Makes calls: attempt by attempt, each on a connection.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,19 +6,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
 use url::{Position, Url};
 
 use crate::alarm_clock::AlarmClock;
-use crate::authentication::Authentication;
+use crate::call::Call;
 use crate::connection::{Http1Connection, Http2Connection};
 use crate::connector::Connector;
 use crate::deadline::Deadline;
-use crate::decoding::{ACCEPTED, Decoder};
+use crate::decoding::Decoder;
 use crate::exchange::{Failure, exchange};
+use crate::message::assemble;
 use crate::pool::{Grant, Lease, Permit, Pool, PoolStatistics};
 use crate::proxy::ProxyRules;
 use crate::redirect;
@@ -26,20 +27,19 @@ use crate::request::{Request, Way};
 use crate::response::{Response, ResponseHead};
 use crate::response_body::ResponseBody;
 use crate::retry::{RetryBudget, is_idempotent};
+use crate::sending::Upload;
 use crate::settings::{HttpVersions, PoolLimits, ResponseLimits, TlsVersions};
 use crate::target::{Route, Target};
 use crate::timings::Stopwatch;
 use crate::tls::{Identity, Trust};
-use crate::upload::{RequestBody, Upload, UploadProgress};
-use crate::{Error, ErrorKind, for_display};
+use crate::upload::RequestBody;
+use crate::{Error, ErrorKind};
 
 /// A connection that was idle for longer than this is looked at before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(100);
 
 /// A client that asks for more origins than this forgets where they lead, which costs little.
 const MOST_KNOWN_TARGETS: usize = 1000;
-
-const USER_AGENT: &str = concat!("carboy/", env!("CARGO_PKG_VERSION"));
 
 /// How a client behaves.
 #[derive(Debug, Default)]
@@ -74,19 +74,6 @@ struct Shared {
     clock: Rc<AlarmClock>,
     /// Where the client's way leads for each origin that was asked for.
     targets: RefCell<HashMap<Box<str>, Rc<Target>>>,
-}
-
-/// One call on its way.
-struct Call {
-    request: Request,
-    deadline: Deadline,
-    stopwatch: Rc<Stopwatch>,
-    history: Vec<ResponseHead>,
-    attempts: u32,
-    /// Whether the request was sent again after a connection that turned out to be closed.
-    has_repeated: bool,
-    /// The sending of the last attempt's content.
-    upload: Option<UploadProgress>,
 }
 
 impl Client {
@@ -128,25 +115,12 @@ impl Client {
     /// # Errors
     ///
     /// Every kind; see [`ErrorKind`].
-    pub fn send(
-        &self,
-        mut request: Request,
-    ) -> impl Future<Output = Result<Response, Error>> + use<> {
+    pub fn send(&self, request: Request) -> impl Future<Output = Result<Response, Error>> + use<> {
         let stopwatch = Rc::new(Stopwatch::start());
         let deadline = Deadline::after(stopwatch.started(), request.timeouts.total);
-        take_credentials(&mut request);
         self.shared.budget.pay_in();
         let is_streamed = request.is_streamed;
-        // Futures are moved as a whole: what is large is kept apart.
-        let call = Box::new(Call {
-            request,
-            deadline,
-            stopwatch,
-            history: Vec::new(),
-            attempts: 0,
-            has_repeated: false,
-            upload: None,
-        });
+        let call = Call::new(request, deadline, stopwatch);
         let shared = Rc::clone(&self.shared);
         async move {
             let mut response = shared.follow(call).await?;
@@ -259,6 +233,7 @@ impl Shared {
             let (upload, progress) = Upload::new(body);
             call.upload = Some(progress.clone());
             let message = assemble(request, &target, is_http2, upload)?;
+            call.authorization = message.headers().get(header::AUTHORIZATION).cloned();
             let keeps_head = request.is_plain && !is_http2;
             if keeps_head {
                 lease.activity().record_head();
@@ -356,7 +331,7 @@ impl Shared {
             let grant = match self.pool.acquire_now(target)? {
                 Some(grant) => grant,
                 None => {
-                    let waiting = self.pool.acquire(target, request.timeouts.pool);
+                    let waiting = self.pool.acquire(target, &request.timeouts);
                     Box::pin(deadline.limit(waiting)).await?
                 }
             };
@@ -428,206 +403,6 @@ impl Shared {
                 Http1Connection::open(connected.socket, connect_time, permit, limits).await?;
             Ok(self.pool.lease(connection))
         }
-    }
-}
-
-impl Call {
-    fn store_cookies(&mut self, head: &ResponseHead) {
-        if !head.headers.contains_key(header::SET_COOKIE) {
-            return;
-        }
-        if self.request.cookies.is_none() && self.request.keeps_own_cookies {
-            self.request.cookies = Some(Arc::default());
-        }
-        if let Some(jar) = &self.request.cookies {
-            jar.store_response(&head.headers, &head.url);
-        }
-    }
-
-    /// Whether a 401 response asks for something that can be answered.
-    fn answers_challenge(&self, head: &ResponseHead) -> bool {
-        head.status == StatusCode::UNAUTHORIZED
-            && self.request.body.is_repeatable()
-            && self
-                .request
-                .authentication
-                .as_ref()
-                .is_some_and(|authentication| authentication.take_challenge(&head.headers))
-    }
-
-    /// Changes the request into the one that a redirect asks for.
-    fn redirect(&mut self, head: ResponseHead) -> Result<(), Error> {
-        let request = &mut self.request;
-        let limit = request.redirects.unwrap_or_default();
-        if self.history.len() >= limit {
-            return Err(Error::new(
-                ErrorKind::TooManyRedirects,
-                format!(
-                    "more than {limit} redirects, the last one from {}",
-                    head.url
-                ),
-            ));
-        }
-        let next = redirect::location(&head.url, &head.headers)?;
-        crate::target::is_tls(&next)?;
-        let method = redirect::method_after(head.status, &request.method);
-        if method != request.method {
-            request.method = method;
-            request.body = RequestBody::Empty;
-            redirect::strip_content_headers(Arc::make_mut(&mut request.headers));
-        } else if !request.body.is_repeatable() {
-            return Err(Error::new(
-                ErrorKind::InvalidRequest,
-                format!(
-                    "the server redirects to {next} and wants the content there, but that is a \
-                     stream that was sent already"
-                ),
-            ));
-        }
-        if !redirect::are_same_origin(&head.url, &next) {
-            redirect::strip_origin_headers(Arc::make_mut(&mut request.headers));
-            request.authentication = None;
-        }
-        request.url = next;
-        take_credentials(request);
-        self.history.push(head);
-        Ok(())
-    }
-}
-
-/// Makes authentication of a URL's user and password, unless there is one, and takes them out.
-fn take_credentials(request: &mut Request) {
-    let url = &mut request.url;
-    if url.username().is_empty() && url.password().is_none() {
-        return;
-    }
-    let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
-    let user = decoded(url.username());
-    let password = decoded(url.password().unwrap_or_default());
-    if request.authentication.is_none() {
-        request.authentication = Authentication::basic(&user, &password).map(Arc::new);
-    }
-    // A URL that has credentials has a host, so these can't fail.
-    url.set_username("").ok();
-    url.set_password(None).ok();
-}
-
-/// The message as it goes over the wire.
-fn assemble(
-    request: &Request,
-    target: &Target,
-    is_http2: bool,
-    upload: Upload,
-) -> Result<hyper::Request<Upload>, Error> {
-    let url = &request.url;
-    let is_absolute = is_http2 || target.takes_absolute_form();
-    let start = if is_absolute {
-        Position::BeforeScheme
-    } else {
-        Position::BeforePath
-    };
-    let unusable = |error: &dyn std::fmt::Display| {
-        Error::new(
-            ErrorKind::InvalidUrl,
-            format!(
-                "the URL {} can't be requested: {error}",
-                for_display(url.as_str())
-            ),
-        )
-    };
-    let uri: Uri = match &request.target {
-        None => url[start..Position::AfterQuery]
-            .parse()
-            .map_err(|error: http::uri::InvalidUri| unusable(&error))?,
-        Some(exact) if is_absolute => Uri::builder()
-            .scheme(url.scheme())
-            .authority(&url[Position::BeforeHost..Position::AfterPort])
-            .path_and_query(exact.clone())
-            .build()
-            .map_err(|error| unusable(&error))?,
-        Some(exact) => Uri::from(exact.clone()),
-    };
-    let mut message = hyper::Request::new(upload);
-    *message.method_mut() = request.method.clone();
-    *message.uri_mut() = uri;
-    let mut headers = HeaderMap::clone(&request.headers);
-    // hyper writes both to fit the content; that there is none it leaves to others to say.
-    let says_none = headers
-        .get(header::CONTENT_LENGTH)
-        .is_some_and(|it| it == "0");
-    let is_empty = message.body().is_empty();
-    if !(says_none && is_empty) {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    headers.remove(header::TRANSFER_ENCODING);
-    if is_http2 {
-        *message.version_mut() = Version::HTTP_2;
-        // RFC 9113 section 8.2.2: these mean nothing there and are errors.
-        for name in [header::CONNECTION, header::HOST, header::UPGRADE] {
-            headers.remove(name);
-        }
-        headers.remove("keep-alive");
-    } else if !headers.contains_key(header::HOST) {
-        let host = &url[Position::BeforeHost..Position::AfterPort];
-        let host = HeaderValue::from_str(host).map_err(|error| unusable(&error))?;
-        headers.insert(header::HOST, host);
-    }
-    if !request.is_plain {
-        add_defaults(&mut headers);
-        if is_empty && may_have_content(&request.method) {
-            // RFC 9110 section 8.6; there are servers that refuse it without.
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    }
-    if !headers.contains_key(header::AUTHORIZATION)
-        && let Some(authentication) = &request.authentication
-        && let Some(value) = authentication.value(&request.method, url)
-    {
-        headers.insert(header::AUTHORIZATION, value);
-    }
-    if let Some(jar) = &request.cookies
-        && let Some(cookies) = jar.header(url)
-    {
-        headers.append(header::COOKIE, cookies);
-        join_cookies(&mut headers);
-    }
-    if let Route::Proxy(proxy) = &target.route
-        && target.takes_absolute_form()
-        && let Some(value) = proxy.authorization()
-        && let Ok(value) = HeaderValue::from_str(&value)
-    {
-        headers.insert(header::PROXY_AUTHORIZATION, value);
-    }
-    *message.headers_mut() = headers;
-    Ok(message)
-}
-
-/// Whether content has a meaning in requests of this method (RFC 9110 section 9.3, RFC 5789).
-fn may_have_content(method: &Method) -> bool {
-    [Method::POST, Method::PUT, Method::PATCH].contains(method)
-}
-
-fn add_defaults(headers: &mut HeaderMap) {
-    for (name, value) in [
-        (header::USER_AGENT, USER_AGENT),
-        (header::ACCEPT, "*/*"),
-        (header::ACCEPT_ENCODING, ACCEPTED),
-    ] {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
-}
-
-/// RFC 6265 section 5.4: there is one `Cookie` header.
-fn join_cookies(headers: &mut HeaderMap) {
-    let values: Vec<_> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
     }
 }
 

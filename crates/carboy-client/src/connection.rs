@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::pool::Permit;
+use crate::sending::{Beginning, Upload};
 use crate::settings::ResponseLimits;
 use crate::stream::{Socket, Stream};
-use crate::upload::Upload;
 use crate::{Error, ErrorKind};
 
 /// hyper's own limit of header fields. It makes room for as many at each response, and quicker if
@@ -34,16 +34,18 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) -> AbortHandle {
     tokio::task::spawn_local(task).abort_handle()
 }
 
-/// Starts hyper's tasks of HTTP/2 on this thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
+/// Starts hyper's tasks of an HTTP/2 connection on this thread.
+#[derive(Clone, Debug)]
+struct LocalExecutor {
+    beginning: Beginning,
+}
 
 impl<F> Executor<F> for LocalExecutor
 where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, task: F) {
-        spawn(task);
+        self.beginning.has_task(spawn(task));
     }
 }
 
@@ -151,6 +153,7 @@ pub(crate) struct Http2Connection {
     pub(crate) idle_since: Cell<Instant>,
     pub(crate) requests: Cell<u32>,
     pub(crate) connect_time: Duration,
+    beginning: Beginning,
     permit: Permit,
 }
 
@@ -164,7 +167,11 @@ impl Http2Connection {
         let activity = Rc::new(Activity::default());
         let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity), false));
         let head_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
+        let beginning = Beginning::default();
+        let executor = LocalExecutor {
+            beginning: beginning.clone(),
+        };
+        let (sender, connection) = http2::Builder::new(executor)
             .timer(TokioTimer::new())
             .max_header_list_size(head_bytes)
             .adaptive_window(true)
@@ -183,6 +190,7 @@ impl Http2Connection {
             idle_since: Cell::new(Instant::now()),
             requests: Cell::new(0),
             connect_time,
+            beginning,
             permit,
         })
     }
@@ -197,6 +205,7 @@ impl Http2Connection {
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
     {
         self.requests.set(self.requests.get() + 1);
+        request.body().begins_with(&self.beginning);
         self.sender.clone().try_send_request(request)
     }
 

@@ -16,8 +16,9 @@ use crate::activity::Activity;
 use crate::alarm_clock::{Alarm, AlarmClock};
 use crate::deadline::Deadline;
 use crate::pool::Lease;
+use crate::sending::{Upload, UploadProgress, UploadState};
 use crate::settings::Timeouts;
-use crate::upload::{RequestBody, Upload, UploadProgress, UploadState};
+use crate::upload::RequestBody;
 use crate::{Error, ErrorKind};
 
 /// How an exchange failed.

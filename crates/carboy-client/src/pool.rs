@@ -15,21 +15,22 @@
 //! that looks at the state.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::connection::{self, Http1Connection, Http2Connection};
-use crate::settings::{HttpVersions, PoolLimits};
+use crate::settings::{HttpVersions, PoolLimits, Timeouts};
 use crate::target::Target;
 use crate::{Error, ErrorKind};
 
 mod lease;
+mod state;
 
 pub(crate) use lease::{Lease, Permit};
+use state::{State, Waiter, reap};
 
 /// What a request gets.
 pub(crate) enum Grant {
@@ -45,35 +46,6 @@ pub(crate) struct Pool {
     state: Rc<RefCell<State>>,
     limits: PoolLimits,
     versions: HttpVersions,
-}
-
-/// What more targets than this speak is forgotten.
-const MOST_KNOWN_TARGETS: usize = 1000;
-
-#[derive(Default)]
-struct State {
-    hosts: HashMap<Rc<Target>, Host>,
-    /// Permits that are out: connections that are opening, busy, idle or shared.
-    open: usize,
-    waiters: VecDeque<Waiter>,
-    /// Whether targets speak HTTP/2, as far as is known: by their last connection. One that could
-    /// not be opened counts as HTTP/1.1, so that those who wait all try at once.
-    speaks_http2: HashMap<Rc<Target>, bool>,
-    reaping: bool,
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Host {
-    open: usize,
-    opening: usize,
-    idle: Vec<Http1Connection>,
-    shared: Vec<Rc<Http2Connection>>,
-}
-
-struct Waiter {
-    target: Rc<Target>,
-    grant: oneshot::Sender<Grant>,
 }
 
 /// How full the pool is.
@@ -134,59 +106,73 @@ impl Pool {
         drop(waiters);
     }
 
-    /// Waits for a connection, or for leave to open one.
+    /// Waits for a connection, or for leave to open one: as long as the pool's timeout says while
+    /// all are in use, and as connecting may take while one is opened that many can share.
     ///
     /// # Errors
     ///
-    /// `PoolTimeout` when there is none in time, `Closed`.
+    /// `PoolTimeout` or `ConnectTimeout` when there is none in time, `Closed`.
     pub(crate) async fn acquire(
         &self,
         target: &Rc<Target>,
-        timeout: Option<Duration>,
+        timeouts: &Timeouts,
     ) -> Result<Grant, Error> {
         if let Some(grant) = self.acquire_now(target)? {
             return Ok(grant);
         }
-        let (sender, receiver) = oneshot::channel();
+        let began = Instant::now();
+        let (sender, mut receiver) = oneshot::channel();
         self.state.borrow_mut().waiters.push_back(Waiter {
             target: Rc::clone(target),
             grant: sender,
         });
-        let granted = match timeout {
+        let Some(pool_timeout) = timeouts.pool else {
+            return receiver.await.map_err(|_| closed());
+        };
+        if let Ok(granted) = tokio::time::timeout(pool_timeout, &mut receiver).await {
+            return granted.map_err(|_| closed());
+        }
+        if self.is_full_for(target) {
+            return Err(self.pool_timeout(target, pool_timeout));
+        }
+        let Some(connect_timeout) = timeouts.connect else {
+            return receiver.await.map_err(|_| closed());
+        };
+        let timeout = pool_timeout.max(connect_timeout);
+        let granted = match began.checked_add(timeout) {
             None => receiver.await,
-            Some(timeout) => match tokio::time::timeout(timeout, receiver).await {
+            Some(at) => match tokio::time::timeout_at(at, receiver).await {
                 Ok(granted) => granted,
                 Err(_) => {
-                    let limits = &self.limits;
-                    let is_full = {
-                        let state = self.state.borrow();
-                        let hosts_open = state.hosts.get(target).map_or(0, |host| host.open);
-                        hosts_open >= limits.connections_per_host
-                            || state.open >= limits.connections
-                    };
-                    if !is_full {
-                        // It waited for a connection that many could have shared.
-                        let (authority, seconds) = (target.authority(), timeout.as_secs_f64());
-                        return Err(Error::new(
-                            ErrorKind::ConnectTimeout,
-                            format!("no connection to {authority} within {seconds} s"),
-                        ));
-                    }
+                    let (authority, seconds) = (target.authority(), timeout.as_secs_f64());
                     return Err(Error::new(
-                        ErrorKind::PoolTimeout,
-                        format!(
-                            "no connection to {} became free within {} s: {} per host and {} in \
-                             all are in use",
-                            target.authority(),
-                            timeout.as_secs_f64(),
-                            limits.connections_per_host,
-                            limits.connections,
-                        ),
+                        ErrorKind::ConnectTimeout,
+                        format!("no connection to {authority} within {seconds} s"),
                     ));
                 }
             },
         };
         granted.map_err(|_| closed())
+    }
+
+    /// Whether all connections that the target may have are in use.
+    fn is_full_for(&self, target: &Target) -> bool {
+        let state = self.state.borrow();
+        let open_there = state.hosts.get(target).map_or(0, |host| host.open);
+        open_there >= self.limits.connections_per_host || state.open >= self.limits.connections
+    }
+
+    fn pool_timeout(&self, target: &Target, timeout: Duration) -> Error {
+        Error::new(
+            ErrorKind::PoolTimeout,
+            format!(
+                "no connection to {} became free within {} s: {} per host and {} in all are in use",
+                target.authority(),
+                timeout.as_secs_f64(),
+                self.limits.connections_per_host,
+                self.limits.connections,
+            ),
+        )
     }
 
     /// A connection, or leave to open one, if there is one now.
@@ -416,150 +402,5 @@ impl Pool {
         let has_room = self.has_room_at(state, target, 0)
             && (state.open < self.limits.connections || state.has_idle());
         !host.idle.is_empty() || has_stream || has_room
-    }
-}
-
-impl State {
-    fn learn(&mut self, target: &Rc<Target>, speaks_http2: bool) {
-        if self.speaks_http2.len() >= MOST_KNOWN_TARGETS {
-            self.speaks_http2.clear();
-        }
-        self.speaks_http2.insert(Rc::clone(target), speaks_http2);
-    }
-
-    fn take_waiter_for(&mut self, target: &Target) -> Option<Waiter> {
-        loop {
-            let mut waiters = self.waiters.iter();
-            let position = waiters.position(|waiter| *waiter.target == *target)?;
-            let waiter = self.waiters.remove(position)?;
-            if !waiter.grant.is_closed() {
-                return Some(waiter);
-            }
-        }
-    }
-
-    fn count_idle(&self) -> usize {
-        let idle_of = |host: &Host| {
-            let shared = host.shared.iter();
-            host.idle.len() + shared.filter(|one| one.streams.get() == 0).count()
-        };
-        self.hosts.values().map(idle_of).sum()
-    }
-
-    fn has_idle(&self) -> bool {
-        let mut hosts = self.hosts.values();
-        hosts.any(|host| !host.idle.is_empty())
-    }
-
-    /// The connection that is idle for the longest time, of whichever target.
-    fn take_oldest_idle(&mut self) -> Option<Http1Connection> {
-        let oldest = self
-            .hosts
-            .values_mut()
-            .filter(|host| !host.idle.is_empty())
-            .min_by_key(|host| host.idle[0].idle_since)?;
-        Some(oldest.idle.remove(0))
-    }
-
-    /// Takes out idle connections until no more than `most` are left: those of HTTP/1.1 first,
-    /// which serve one request at a time.
-    fn take_surplus(&mut self, most: usize) -> (Vec<Http1Connection>, Vec<Rc<Http2Connection>>) {
-        let mut surplus = self.count_idle().saturating_sub(most);
-        let (mut taken, mut taken_shared) = (Vec::new(), Vec::new());
-        while surplus > 0 {
-            if let Some(connection) = self.take_oldest_idle() {
-                taken.push(connection);
-            } else if let Some(connection) = self.take_oldest_idle_shared() {
-                taken_shared.push(connection);
-            } else {
-                break;
-            }
-            surplus -= 1;
-        }
-        (taken, taken_shared)
-    }
-
-    fn take_oldest_idle_shared(&mut self) -> Option<Rc<Http2Connection>> {
-        let idle = self.hosts.values_mut().filter_map(|host| {
-            let is_idle = |shared: &Rc<Http2Connection>| shared.streams.get() == 0;
-            let position = host.shared.iter().position(is_idle);
-            position.map(|position| (host, position))
-        });
-        let (host, position) =
-            idle.min_by_key(|(host, position)| host.shared[*position].idle_since.get())?;
-        Some(host.shared.swap_remove(position))
-    }
-
-    /// Takes out the connections to a target that are unused and have ended.
-    fn take_ended(&mut self, target: &Target) -> (Vec<Http1Connection>, Vec<Rc<Http2Connection>>) {
-        let Some(host) = self.hosts.get_mut(target) else {
-            return (Vec::new(), Vec::new());
-        };
-        let (ended, kept) = std::mem::take(&mut host.idle)
-            .into_iter()
-            .partition(Http1Connection::is_closed);
-        host.idle = kept;
-        let (ended_shared, kept) = std::mem::take(&mut host.shared)
-            .into_iter()
-            .partition(|shared: &Rc<Http2Connection>| shared.is_closed());
-        host.shared = kept;
-        (ended, ended_shared)
-    }
-
-    /// Takes out what is idle since before `expired`, and says when to look again.
-    fn take_expired(&mut self, expired: Instant) -> (Vec<Http1Connection>, Option<Instant>) {
-        let mut taken = Vec::new();
-        let mut next = None;
-        for host in self.hosts.values_mut() {
-            let old = host
-                .idle
-                .partition_point(|connection| connection.idle_since <= expired);
-            taken.extend(host.idle.drain(..old));
-            let first = host.idle.first().map(|connection| connection.idle_since);
-            next = [next, first].into_iter().flatten().min();
-        }
-        (taken, next)
-    }
-
-    fn take_expired_shared(&mut self, expired: Instant) -> (Vec<Rc<Http2Connection>>, bool) {
-        let mut taken = Vec::new();
-        let mut are_any_left = false;
-        for host in self.hosts.values_mut() {
-            let (old, kept) = std::mem::take(&mut host.shared).into_iter().partition(
-                |shared: &Rc<Http2Connection>| {
-                    shared.streams.get() == 0
-                        && (shared.idle_since.get() <= expired || shared.is_closed())
-                },
-            );
-            taken.extend::<Vec<_>>(old);
-            host.shared = kept;
-            are_any_left |= !host.shared.is_empty();
-        }
-        (taken, are_any_left)
-    }
-}
-
-/// Closes idle connections when their time is up. Ends when there are none.
-async fn reap(state: Weak<RefCell<State>>, idle_timeout: Duration) {
-    let mut look_at = Instant::now() + idle_timeout;
-    loop {
-        tokio::time::sleep_until(look_at).await;
-        let Some(state) = state.upgrade() else { return };
-        let now = Instant::now();
-        let expired = now.checked_sub(idle_timeout).unwrap_or(now);
-        let (taken, taken_shared, next) = {
-            let mut state = state.borrow_mut();
-            let (taken, next) = state.take_expired(expired);
-            let (taken_shared, are_any_left) = state.take_expired_shared(expired);
-            let next = next.map(|first| first + idle_timeout);
-            let next = next.or(are_any_left.then_some(now + idle_timeout));
-            state.reaping = next.is_some();
-            (taken, taken_shared, next)
-        };
-        drop((taken, taken_shared));
-        match next {
-            Some(next) => look_at = next,
-            None => return,
-        }
     }
 }

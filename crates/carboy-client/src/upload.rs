@@ -1,20 +1,9 @@
-//! What a request carries, and how far its sending has come.
+//! What a request carries: content, or where it comes from.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
-
-use crate::{Error, ErrorKind};
-
-/// Content is handed to the connection in pieces of this size, so that progress is seen.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// Pieces that a source may be ahead of the connection.
 const QUEUED_PIECES: usize = 4;
@@ -22,7 +11,7 @@ const QUEUED_PIECES: usize = 4;
 /// What a source puts into the channel. A channel that is closed without an end is a source
 /// that broke off: half an upload must not look like a whole one.
 #[derive(Debug)]
-enum Piece {
+pub(crate) enum Piece {
     Content(Bytes),
     End,
     Failure(String),
@@ -133,9 +122,9 @@ impl RequestBody {
 /// A stream of content on its way to the connection.
 #[derive(Debug)]
 pub struct UploadStream {
-    pieces: mpsc::Receiver<Piece>,
-    remaining: Option<u64>,
-    has_begun: bool,
+    pub(crate) pieces: mpsc::Receiver<Piece>,
+    pub(crate) remaining: Option<u64>,
+    pub(crate) has_begun: bool,
     when_dropped: DropHook,
 }
 
@@ -225,232 +214,5 @@ impl UploadSender {
 
     async fn put(&self, piece: Piece) -> Result<(), UploadEnded> {
         self.pieces.send(piece).await.map_err(|_| UploadEnded)
-    }
-}
-
-/// How far the sending of a request's content has come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum UploadState {
-    /// A piece was handed over then, and no further one was asked for.
-    Handed(Instant),
-    /// The connection would take more; there is none yet.
-    AwaitsSource,
-    /// All was handed over then.
-    Complete(Instant),
-    /// The source has failed.
-    Failed,
-}
-
-/// The content as hyper takes it, which writes down how far it has come.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    shared: Rc<Shared>,
-}
-
-/// What who waits for a response knows of the sending.
-#[derive(Clone, Debug)]
-pub(crate) struct UploadProgress {
-    shared: Rc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    body: RefCell<RequestBody>,
-    state: Cell<UploadState>,
-    failure: RefCell<Option<Error>>,
-    /// The connection, while it waits for a piece.
-    waiting: RefCell<Option<Waker>>,
-}
-
-impl UploadProgress {
-    pub(crate) fn state(&self) -> UploadState {
-        self.shared.state.get()
-    }
-
-    /// Whether all of it was handed over.
-    pub(crate) fn is_complete(&self) -> bool {
-        matches!(self.state(), UploadState::Complete(_))
-    }
-
-    /// Why the source has failed.
-    pub(crate) fn take_failure(&self) -> Option<Error> {
-        self.shared.failure.take()
-    }
-
-    /// Takes no further piece of a stream: the content is about to be sent anew, elsewhere. What
-    /// was sent of it stays a torso.
-    pub(crate) fn give_up(&self) {
-        if self.is_complete() {
-            return;
-        }
-        self.shared.state.set(UploadState::Failed);
-        let unsent = self.shared.body.replace(RequestBody::Sent);
-        drop(unsent);
-        if let Some(connection) = self.shared.waiting.take() {
-            connection.wake();
-        }
-    }
-}
-
-impl Upload {
-    pub(crate) fn new(body: RequestBody) -> (Self, UploadProgress) {
-        let now = Instant::now();
-        let is_empty = match &body {
-            RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Stream(_) | RequestBody::Source(_) => false,
-            RequestBody::Empty | RequestBody::Sent => true,
-        };
-        let state = if is_empty {
-            UploadState::Complete(now)
-        } else {
-            UploadState::Handed(now)
-        };
-        let shared = Rc::new(Shared {
-            body: RefCell::new(body),
-            state: Cell::new(state),
-            failure: RefCell::default(),
-            waiting: RefCell::default(),
-        });
-        let upload = Self { shared };
-        let progress = upload.progress();
-        (upload, progress)
-    }
-
-    pub(crate) fn progress(&self) -> UploadProgress {
-        UploadProgress {
-            shared: Rc::clone(&self.shared),
-        }
-    }
-
-    /// Whether there is no content.
-    pub(crate) fn is_empty(&self) -> bool {
-        match &*self.shared.body.borrow() {
-            RequestBody::Empty => true,
-            RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Stream(_) | RequestBody::Source(_) | RequestBody::Sent => false,
-        }
-    }
-
-    /// The content, when nothing of it was sent.
-    pub(crate) fn into_body(self) -> RequestBody {
-        self.shared.body.take()
-    }
-}
-
-impl Shared {
-    fn fail(&self, message: String) -> UploadBroken {
-        self.state.set(UploadState::Failed);
-        self.failure
-            .replace(Some(Error::new(ErrorKind::BodySource, message)));
-        UploadBroken
-    }
-
-    /// The next piece of a stream; `None` at its end.
-    fn poll_stream(
-        &self,
-        stream: &mut UploadStream,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, UploadBroken>> {
-        stream.has_begun = true;
-        let Poll::Ready(piece) = stream.pieces.poll_recv(context) else {
-            self.state.set(UploadState::AwaitsSource);
-            self.waiting.replace(Some(context.waker().clone()));
-            return Poll::Pending;
-        };
-        let message = match piece {
-            Some(Piece::Content(piece)) => {
-                self.state.set(UploadState::Handed(Instant::now()));
-                let Some(remaining) = &mut stream.remaining else {
-                    return Poll::Ready(Ok(Some(piece)));
-                };
-                if let Some(left) = remaining.checked_sub(piece.len() as u64) {
-                    *remaining = left;
-                    return Poll::Ready(Ok(Some(piece)));
-                }
-                "the upload is longer than its Content-Length".to_owned()
-            }
-            Some(Piece::End) if stream.remaining.unwrap_or(0) == 0 => {
-                self.state.set(UploadState::Complete(Instant::now()));
-                return Poll::Ready(Ok(None));
-            }
-            Some(Piece::End) => "the upload is shorter than its Content-Length".to_owned(),
-            Some(Piece::Failure(reason)) => {
-                format!("the content to upload can't be read: {reason}")
-            }
-            None => "the source of the upload broke off".to_owned(),
-        };
-        Poll::Ready(Err(self.fail(message)))
-    }
-}
-
-/// What hyper is told when the source has failed; the reason is in the progress.
-#[derive(Debug, thiserror::Error)]
-#[error("the source of the upload failed")]
-pub(crate) struct UploadBroken;
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = UploadBroken;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
-        let shared = &self.shared;
-        if matches!(shared.state.get(), UploadState::Failed) {
-            return Poll::Ready(Some(Err(UploadBroken)));
-        }
-        let mut body = shared.body.borrow_mut();
-        match &mut *body {
-            RequestBody::Empty | RequestBody::Sent | RequestBody::Source(_) => Poll::Ready(None),
-            RequestBody::Full(bytes) => {
-                if bytes.is_empty() {
-                    return Poll::Ready(None);
-                }
-                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-                let now = Instant::now();
-                shared.state.set(if bytes.is_empty() {
-                    UploadState::Complete(now)
-                } else {
-                    UploadState::Handed(now)
-                });
-                Poll::Ready(Some(Ok(Frame::data(piece))))
-            }
-            RequestBody::Stream(stream) => match shared.poll_stream(stream, context) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(Some(piece))) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-                Poll::Ready(Ok(None)) => {
-                    let sent = std::mem::replace(&mut *body, RequestBody::Sent);
-                    drop(body);
-                    // This may call others.
-                    drop(sent);
-                    Poll::Ready(None)
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        if matches!(self.shared.state.get(), UploadState::Failed) {
-            return false;
-        }
-        match &*self.shared.body.borrow() {
-            RequestBody::Empty | RequestBody::Sent => true,
-            RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Stream(_) | RequestBody::Source(_) => false,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &*self.shared.body.borrow() {
-            RequestBody::Empty | RequestBody::Sent => SizeHint::with_exact(0),
-            RequestBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            RequestBody::Stream(stream) => match stream.remaining {
-                Some(length) => SizeHint::with_exact(length),
-                None => SizeHint::default(),
-            },
-            RequestBody::Source(_) => SizeHint::default(),
-        }
     }
 }

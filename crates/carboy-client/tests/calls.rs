@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +137,72 @@ fn digest_answers_the_challenge_and_basic_comes_from_the_url() {
 }
 
 #[test]
+fn a_server_that_asks_anew_for_ever_is_answered_once() {
+    run(async {
+        let asked = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&asked);
+        let upstream = answering(move |request, _| {
+            let number = counter.replace(counter.get() + 1);
+            let stale = if request.starts_with("GET /stale") {
+                ", stale=true"
+            } else {
+                ""
+            };
+            format!(
+                "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\
+                 WWW-Authenticate: Digest realm=\"r\", nonce=\"{number}\", qop=\"auth\"{stale}\
+                 \r\n\r\n"
+            )
+        })
+        .await;
+        let client = client();
+        for (path, requests) in [("/", 2), ("/stale", 3)] {
+            let mut request = get(upstream.url(path));
+            request.authentication = Some(Arc::new(Authentication::digest("user", "wrong")));
+            let (response, _) = fetch(&client, request).await.unwrap();
+            assert_eq!(response.head.status, 401);
+            assert_eq!(asked.take(), requests, "{path}");
+        }
+        assert_eq!(upstream.connections(), 1);
+    });
+}
+
+#[test]
+fn calls_at_the_same_time_may_be_asked_the_same() {
+    run(async {
+        let waiting = Rc::new(tokio::sync::Barrier::new(4));
+        let upstream = Upstream::start(move |mut stream, _| {
+            let waiting = Rc::clone(&waiting);
+            async move {
+                while let Some(request) = read_request(&mut stream).await {
+                    let answer = if request.contains("Authorization: Digest") {
+                        ok("in")
+                    } else {
+                        waiting.wait().await;
+                        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\
+                         WWW-Authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\"\r\n\r\n"
+                            .to_owned()
+                    };
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let client = client();
+        let digest = Arc::new(Authentication::digest("user", "password"));
+        let call = || {
+            let mut request = get(upstream.url("/"));
+            request.authentication = Some(Arc::clone(&digest));
+            fetch(&client, request)
+        };
+        let (a, b, c, d) = tokio::join!(call(), call(), call(), call());
+        for answer in [a, b, c, d] {
+            assert_eq!(answer.unwrap().0.head.status, 200);
+        }
+    });
+}
+
+#[test]
 fn cookies_come_back() {
     run(async {
         let upstream = answering(|request, _| {
@@ -159,8 +227,8 @@ fn cookies_come_back() {
 #[test]
 fn retries_are_for_what_may_be_repeated() {
     run(async {
-        let count = std::rc::Rc::new(std::cell::Cell::new(0));
-        let counter = std::rc::Rc::clone(&count);
+        let count = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&count);
         let upstream = answering(move |_, _| {
             counter.set(counter.get() + 1);
             if counter.get() % 3 == 0 {

@@ -3,9 +3,12 @@
 mod support;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use carboy_client::{Client, ClientSettings, ErrorKind, PoolLimits};
 use support::{Upstream, client, fetch, get, ok, read_request, run, wait_for};
@@ -253,5 +256,155 @@ fn an_abandoned_response_that_is_long_or_slow_is_broken_off() {
             wait_for(&client, |pool| pool.connections == 0).await;
             closed.acquire().await.unwrap().forget();
         }
+    });
+}
+
+/// A future that is polled once, and is left alone after that.
+async fn poll_once<T>(future: &mut Pin<Box<dyn Future<Output = T>>>) -> Poll<T> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+#[test]
+fn what_is_handed_to_a_waiter_that_has_gone_is_handed_on() {
+    run(async {
+        let (upstream, gate) = gated().await;
+        let client = limited(1, 1);
+        let call = || {
+            let (client, mut request) = (client.clone(), get(upstream.url("/")));
+            request.timeouts.pool = None;
+            request.timeouts.read = None;
+            Box::pin(async move { fetch(&client, request).await.map(drop) })
+        };
+        for _ in 0..20 {
+            let first = tokio::task::spawn_local(call());
+            wait_for(&client, |pool| pool.connections == 1 && pool.idle == 0).await;
+            let mut second: Pin<Box<dyn Future<Output = _>>> = call();
+            assert!(poll_once(&mut second).await.is_pending());
+            let third = tokio::task::spawn_local(call());
+            wait_for(&client, |pool| pool.waiting == 2).await;
+            gate.add_permits(1);
+            first.await.unwrap().unwrap();
+            // The connection was handed to the second one, which never looks.
+            assert_eq!(client.statistics().waiting, 1);
+            drop(second);
+            gate.add_permits(1);
+            third.await.unwrap().unwrap();
+            wait_for(&client, |pool| {
+                pool.connections == pool.idle && pool.waiting == 0
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn waiters_that_go_leave_the_order_of_the_others_as_it_was() {
+    run(async {
+        let (upstream, gate) = gated().await;
+        let client = limited(4, 2);
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let calls: Vec<_> = (0..20)
+            .map(|number| {
+                let (client, ended) = (client.clone(), Rc::clone(&ended));
+                let mut request = get(upstream.url("/"));
+                request.timeouts.read = None;
+                // Each fourth one loses patience.
+                request.timeouts.pool = (number % 4 == 3).then_some(Duration::from_millis(50));
+                tokio::task::spawn_local(async move {
+                    let outcome = fetch(&client, request).await;
+                    if outcome.is_ok() {
+                        ended.borrow_mut().push(number);
+                    }
+                    outcome.map(drop).map_err(|error| error.kind())
+                })
+            })
+            .collect();
+        wait_for(&client, |pool| pool.connections == 2 && pool.waiting == 13).await;
+        for number in (6..20).step_by(4) {
+            calls[number].abort();
+        }
+        wait_for(&client, |pool| pool.waiting == 9).await;
+        gate.add_permits(11);
+        for (number, call) in calls.into_iter().enumerate() {
+            match number {
+                6.. if number % 4 == 2 => assert!(call.await.unwrap_err().is_cancelled()),
+                _ if number % 4 == 3 => {
+                    assert_eq!(call.await.unwrap(), Err(ErrorKind::PoolTimeout));
+                }
+                _ => assert_eq!(call.await.unwrap(), Ok(())),
+            }
+        }
+        let served = ended.borrow().clone();
+        assert!(served.is_sorted(), "{served:?}");
+        assert_eq!(served.len(), 11);
+        wait_for(&client, |pool| pool.connections == 2 && pool.idle == 2).await;
+    });
+}
+
+#[test]
+fn stuck_calls_hold_their_places_only_as_long_as_they_may() {
+    run(async {
+        let stuck = Upstream::start(async |mut stream, _| {
+            read_request(&mut stream).await;
+            stream.read_u8().await.ok();
+        })
+        .await;
+        let client = limited(3, 3);
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..9 {
+            let (client, mut request) = (client.clone(), get(stuck.url("/")));
+            request.timeouts.pool = None;
+            calls.spawn_local(async move { fetch(&client, request).await.map(drop) });
+        }
+        wait_for(&client, |pool| pool.connections == 3 && pool.waiting == 6).await;
+        let (good, gate) = gated().await;
+        let late = fetch(&client, get(good.url("/"))).await.err().unwrap();
+        assert_eq!(late.kind(), ErrorKind::PoolTimeout);
+        while let Some(outcome) = calls.join_next().await {
+            assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::ReadTimeout);
+        }
+        // All places are there again, and may be used at once.
+        wait_for(&client, |pool| pool.connections == 0).await;
+        let call = || fetch(&client, get(good.url("/")));
+        let release = async {
+            wait_for(&client, |pool| pool.connections == 3 && pool.waiting == 1).await;
+            gate.add_permits(4);
+        };
+        let (a, b, c, d, ()) = tokio::join!(call(), call(), call(), call(), release);
+        assert!([a, b, c, d].iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn a_call_that_waits_for_a_connection_to_share_waits_as_long_as_connecting_may_take() {
+    run(async {
+        // Nobody knows yet whether this server speaks HTTP/2, so the second call waits for the
+        // connection of the first.
+        let silent =
+            Upstream::start(
+                async |mut stream, _| {
+                    while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
+                },
+            )
+            .await;
+        let client = limited(10, 10);
+        let call = |pool_millis, connect_millis| {
+            let mut url = silent.url("/");
+            url.set_scheme("https").unwrap();
+            let mut request = get(url);
+            request.timeouts.pool = Some(Duration::from_millis(pool_millis));
+            request.timeouts.connect = Some(Duration::from_millis(connect_millis));
+            let began = Instant::now();
+            let sent = fetch(&client, request);
+            async move {
+                let error = sent.await.err().unwrap();
+                assert_eq!(error.kind(), ErrorKind::ConnectTimeout, "{error}");
+                began.elapsed()
+            }
+        };
+        let (_, waited) = tokio::join!(call(100, 2000), call(100, 600));
+        assert!(waited >= Duration::from_millis(600), "{waited:?}");
+        assert!(waited < Duration::from_millis(1800), "{waited:?}");
+        wait_for(&client, |pool| pool.connections == 0 && pool.waiting == 0).await;
     });
 }

@@ -10,12 +10,13 @@ use hyper::client::conn::TrySendError;
 use hyper::{Request, Response};
 use tokio::time::Instant;
 
-use super::{Pool, State, reap};
+use super::Pool;
+use super::state::{State, reap};
 use crate::activity::Activity;
 use crate::connection::{self, Http1Connection, Http2Connection};
+use crate::sending::{Upload, UploadProgress};
 use crate::settings::{HttpVersions, PoolLimits};
 use crate::target::Target;
-use crate::upload::{Upload, UploadProgress};
 
 /// How long the rest of a request may take to be sent after its response was read to the end. The
 /// server has answered without it, and need not ever take it; nor need its source ever end.
@@ -96,10 +97,15 @@ pub(crate) struct Http1Lease {
 pub(crate) struct Http2Lease {
     pub(crate) connection: Rc<Http2Connection>,
     pool: Pool,
+    /// How far the sending of the request has come.
+    upload: Option<UploadProgress>,
 }
 
 impl Drop for Http2Lease {
     fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.break_off();
+        }
         let connection = &self.connection;
         connection.streams.set(connection.streams.get() - 1);
         connection.idle_since.set(Instant::now());
@@ -127,7 +133,11 @@ impl Lease {
 
     pub(super) fn http2(connection: Rc<Http2Connection>, pool: Pool) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self::Http2(Http2Lease { connection, pool })
+        Self::Http2(Http2Lease {
+            connection,
+            pool,
+            upload: None,
+        })
     }
 
     /// How many requests the connection has been given.
@@ -153,7 +163,10 @@ impl Lease {
                 lease.upload = Some(request.body().progress());
                 Box::pin(lease.connection.send(request))
             }
-            Self::Http2(lease) => Box::pin(lease.connection.send(request)),
+            Self::Http2(lease) => {
+                lease.upload = Some(request.body().progress());
+                Box::pin(lease.connection.send(request))
+            }
         }
     }
 
@@ -184,14 +197,35 @@ impl Lease {
 
     /// Gives the connection back: the response was read to its end.
     pub(crate) fn finish(self) {
-        let Self::Http1(lease) = self else {
-            return;
-        };
-        let Http1Lease {
+        match self {
+            Self::Http1(lease) => lease.finish(),
+            Self::Http2(lease) => lease.finish(),
+        }
+    }
+}
+
+impl Http2Lease {
+    /// Gives the stream back when the request was sent, too, or after a while: a server that
+    /// wants no more of it should say so (RFC 9113 section 8.1), but need not.
+    fn finish(self) {
+        let rest = self.upload.clone();
+        if let Some(rest) = rest.filter(|upload| !upload.is_complete()) {
+            connection::spawn(async move {
+                let ended = tokio::time::timeout(REST_OF_REQUEST_TIME, rest.ended());
+                ended.await.ok();
+                drop(self);
+            });
+        }
+    }
+}
+
+impl Http1Lease {
+    fn finish(self) {
+        let Self {
             mut connection,
             pool,
             upload,
-        } = *lease;
+        } = self;
         if connection.is_ready() {
             connection.end_request();
             pool.release(connection);

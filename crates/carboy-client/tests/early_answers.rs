@@ -1,0 +1,191 @@
+//! HTTP/2: a response that ends before its request does. The stream is given back, whatever the
+//! server does about the rest, and the connection serves on.
+
+mod support;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use carboy_client::{Client, ClientSettings, HttpVersions, Request, RequestBody};
+use http::Method;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use support::{Upstream, fetch, get, quick, run, wait_for};
+
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// The contents of requests that the server keeps and does not read.
+type Kept = Rc<RefCell<Vec<Incoming>>>;
+
+/// Answers every request at once, and keeps the content of each unread.
+async fn answering_early() -> (Upstream, Kept) {
+    let kept = Kept::default();
+    let shared = Rc::clone(&kept);
+    let upstream = Upstream::start(move |stream, _| {
+        let kept = Rc::clone(&shared);
+        async move {
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                kept.borrow_mut().push(request.into_body());
+                let answer = Full::new(Bytes::from_static(b"early"));
+                async { Ok::<_, Infallible>(hyper::Response::new(answer)) }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(Local);
+            builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
+        }
+    })
+    .await;
+    (upstream, kept)
+}
+
+fn http2_client() -> Client {
+    Client::new(Arc::new(ClientSettings {
+        versions: HttpVersions::Http2Only,
+        ..ClientSettings::default()
+    }))
+}
+
+fn upload(upstream: &Upstream, body: RequestBody) -> Request {
+    Request {
+        timeouts: quick(),
+        body,
+        ..Request::new(Method::POST, upstream.url("/"))
+    }
+}
+
+/// The server is told that nothing more comes, and the connection is whole.
+async fn is_given_back(client: &Client, upstream: &Upstream, kept: &Kept) {
+    let mut content = kept.borrow_mut().remove(0);
+    let error = loop {
+        match content.frame().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error,
+            None => panic!("half of the content looks like all of it"),
+        }
+    };
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    wait_for(client, |pool| pool.connections == 1 && pool.idle == 1).await;
+    let (_, answer) = fetch(client, get(upstream.url("/"))).await.unwrap();
+    assert_eq!(answer, "early");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn a_source_without_end_is_left() {
+    run(async {
+        let (upstream, kept) = answering_early().await;
+        let client = http2_client();
+        let (sender, body) = RequestBody::stream(None);
+        sender.send(Bytes::from_static(b"begin")).await.unwrap();
+        let (_, answer) = fetch(&client, upload(&upstream, body)).await.unwrap();
+        assert_eq!(answer, "early");
+        let began = Instant::now();
+        // Somebody who waits for more than that is waited for no longer.
+        while sender.send(Bytes::from_static(b"more")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(5));
+        is_given_back(&client, &upstream, &kept).await;
+    });
+}
+
+#[test]
+fn content_that_the_server_takes_no_more_of_is_left() {
+    run(async {
+        let (upstream, kept) = answering_early().await;
+        let client = http2_client();
+        let body = RequestBody::Full(vec![0; 8 * 1024 * 1024].into());
+        let (_, answer) = fetch(&client, upload(&upstream, body)).await.unwrap();
+        assert_eq!(answer, "early");
+        assert_eq!(client.statistics().idle, 0, "the stream is in use still");
+        wait_for(&client, |pool| pool.idle == 1).await;
+        is_given_back(&client, &upstream, &kept).await;
+    });
+}
+
+#[test]
+fn many_early_answers_leave_nothing() {
+    run(async {
+        let (upstream, kept) = answering_early().await;
+        let client = http2_client();
+        for _ in 0..3 {
+            let mut calls = tokio::task::JoinSet::new();
+            for _ in 0..50 {
+                let body = RequestBody::Full(vec![0; 2 * 1024 * 1024].into());
+                let (client, request) = (client.clone(), upload(&upstream, body));
+                calls.spawn_local(async move { fetch(&client, request).await.map(drop) });
+            }
+            while let Some(outcome) = calls.join_next().await {
+                outcome.unwrap().unwrap();
+            }
+            wait_for(&client, |pool| pool.connections == 1 && pool.idle == 1).await;
+        }
+        assert_eq!(kept.borrow().len(), 150);
+        is_given_back(&client, &upstream, &kept).await;
+    });
+}
+
+/// Content that never comes.
+struct Silent;
+
+impl Body for Silent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+#[test]
+fn who_leaves_the_response_leaves_the_request_too() {
+    run(async {
+        let kept = Kept::default();
+        let shared = Rc::clone(&kept);
+        let upstream = Upstream::start(move |stream, _| {
+            let kept = Rc::clone(&shared);
+            async move {
+                let service = service_fn(move |request: hyper::Request<Incoming>| {
+                    kept.borrow_mut().push(request.into_body());
+                    async { Ok::<_, Infallible>(hyper::Response::new(Silent)) }
+                });
+                let builder = hyper::server::conn::http2::Builder::new(Local);
+                builder
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+                    .ok();
+            }
+        })
+        .await;
+        let client = http2_client();
+        let (sender, body) = RequestBody::stream(None);
+        let response = client.send(upload(&upstream, body)).await.unwrap();
+        drop(response);
+        while sender.send(Bytes::from_static(b"more")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let mut content = kept.borrow_mut().remove(0);
+        while let Some(Ok(_)) = content.frame().await {}
+        wait_for(&client, |pool| pool.connections == 1 && pool.idle == 1).await;
+    });
+}
