@@ -14,7 +14,7 @@ from support.waiting import eventually
 
 import carboy
 from carboy import http
-from carboy.http.response import _Lines
+from carboy.http.content import LineSplitter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -59,7 +59,7 @@ def resident_bytes() -> int:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
 def test_lines_are_those_of_splitlines_however_they_come(text: str, size: int) -> None:
     encoded = text.encode()
-    lines = _Lines("utf-8")
+    lines = LineSplitter("utf-8")
     found = []
     for start in range(0, len(encoded), size):
         found += lines.feed(encoded[start : start + size])
@@ -67,7 +67,7 @@ def test_lines_are_those_of_splitlines_however_they_come(text: str, size: int) -
 
 
 def test_lines_come_as_soon_as_they_are_whole() -> None:
-    lines = _Lines("utf-8")
+    lines = LineSplitter("utf-8")
     assert lines.feed(b"a\nb") == ["a"]
     assert lines.feed(b"c\r") == []
     assert lines.feed(b"\nd") == ["bc"]
@@ -75,7 +75,7 @@ def test_lines_come_as_soon_as_they_are_whole() -> None:
 
 
 def test_a_line_of_many_pieces_is_not_copied_again_and_again() -> None:
-    lines = _Lines("ascii")
+    lines = LineSplitter("ascii")
     # 64 MB in pieces of 64 KB: with a copy for each piece this takes minutes.
     for _ in range(1024):
         assert lines.feed(b"x" * 65536) == []
@@ -200,6 +200,9 @@ def test_streams_are_read_once(session: http.Session) -> None:
             assert response.content == b"once"
             assert response.json is not None
         with session.stream("GET", upstream.url) as response:
+            for size in (0, -1):
+                with pytest.raises(ValueError, match=f"chunk_size={size}: pieces have 1 byte"):
+                    list(response.iter_bytes(size))
             assert list(response.iter_bytes(3)) == [b"onc", b"e"]
             with pytest.raises(http.StreamConsumed):
                 list(response.iter_bytes())

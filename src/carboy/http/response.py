@@ -14,11 +14,12 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Self
 
 from carboy._carboy import EventStream
-from carboy.http.exceptions import ContentTooLarge, HTTPStatusError, StreamConsumed
+from carboy.http.content import LineSplitter, WholeContent, check_size, encoding_of, parts, slices
+from carboy.http.exceptions import HTTPStatusError, StreamConsumed
 from carboy.http.headers import Headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator
+    from collections.abc import AsyncGenerator, Generator
     from types import TracebackType
 
     from carboy._carboy import ContentStream, ResponseData
@@ -193,7 +194,7 @@ class Response:
         if self._encoding is None:
             message = Message()
             message["Content-Type"] = self.headers.get("content-type", "")
-            self._encoding = _encoding_of(message.get_content_charset())
+            self._encoding = encoding_of(message.get_content_charset())
         return self._encoding
 
     @encoding.setter
@@ -244,7 +245,7 @@ class Response:
         """
         content = self._known_content()
         if content is None:
-            whole = _Whole(self._limit(), self.request)
+            whole = WholeContent(self._limit(), self.request)
             with closing(self.iter_bytes()) as pieces:
                 for piece in pieces:
                     whole.add(piece)
@@ -259,7 +260,7 @@ class Response:
         """
         content = self._known_content()
         if content is None:
-            whole = _Whole(self._limit(), self.request)
+            whole = WholeContent(self._limit(), self.request)
             async with aclosing(self.aiter_bytes()) as pieces:
                 async for piece in pieces:
                     whole.add(piece)
@@ -271,16 +272,20 @@ class Response:
 
         Args:
             chunk_size: The size of the pieces in bytes; ``None`` for pieces as they come.
+
+        Raises:
+            ValueError: If the size is less than 1.
         """
+        check_size(chunk_size)
         content = self._known_content()
         if content is not None:
-            yield from _slices(content, chunk_size)
+            yield from slices(content, chunk_size)
             return
         stream = self._take_stream()
         try:
             buffer = bytearray()
             while (piece := stream.next().result()) is not None:
-                for part in _parts(buffer, piece, chunk_size):
+                for part in parts(buffer, piece, chunk_size):
                     yield part
                     self._check_is_open(stream)
             if buffer:
@@ -293,17 +298,21 @@ class Response:
 
         Args:
             chunk_size: The size of the pieces in bytes; ``None`` for pieces as they come.
+
+        Raises:
+            ValueError: If the size is less than 1.
         """
+        check_size(chunk_size)
         content = self._known_content()
         if content is not None:
-            for piece in _slices(content, chunk_size):
+            for piece in slices(content, chunk_size):
                 yield piece
             return
         stream = self._take_stream()
         try:
             buffer = bytearray()
             while (next_piece := await stream.next()) is not None:
-                for part in _parts(buffer, next_piece, chunk_size):
+                for part in parts(buffer, next_piece, chunk_size):
                     yield part
                     self._check_is_open(stream)
             if buffer:
@@ -317,7 +326,7 @@ class Response:
         Raises:
             ContentTooLarge: If one of them is longer than ``Limits.content_bytes``.
         """
-        lines = _Lines(self.encoding, self._limit(), self.request)
+        lines = LineSplitter(self.encoding, self._limit(), self.request)
         with closing(self.iter_bytes()) as pieces:
             for piece in pieces:
                 yield from lines.feed(piece)
@@ -329,7 +338,7 @@ class Response:
         Raises:
             ContentTooLarge: If one of them is longer than ``Limits.content_bytes``.
         """
-        lines = _Lines(self.encoding, self._limit(), self.request)
+        lines = LineSplitter(self.encoding, self._limit(), self.request)
         async with aclosing(self.aiter_bytes()) as pieces:
             async for piece in pieces:
                 for line in lines.feed(piece):
@@ -419,113 +428,3 @@ class StreamedResponse(Response):
             stacklevel=2,
             source=self,
         )
-
-
-#: Codecs of Python's that are no encodings of text in HTTP: they refuse to replace what is broken.
-_NO_ENCODINGS = {"idna", "punycode", "undefined"}
-
-
-def _encoding_of(charset: str | None) -> str:
-    """Return the codec for what a server calls the encoding: UTF-8 if it is none of text."""
-    try:
-        found = codecs.lookup(charset or "utf-8")
-    except (LookupError, ValueError):
-        return "utf-8"
-    # What bytes.decode() itself goes by.
-    is_text = getattr(found, "_is_text_encoding", True) and found.incrementaldecoder is not None
-    return found.name if is_text and found.name not in _NO_ENCODINGS else "utf-8"
-
-
-def _slices(content: bytes, size: int | None) -> Iterator[bytes]:
-    if size is None:
-        size = max(len(content), 1)
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
-
-
-def _parts(buffer: bytearray, piece: bytes, size: int | None) -> Iterator[bytes]:
-    """Give a piece as it is, or what there is now in pieces of a size; the buffer has the rest."""
-    if size is None:
-        yield piece
-        return
-    buffer += piece
-    while len(buffer) >= size:
-        part = bytes(buffer[:size])
-        del buffer[:size]
-        yield part
-
-
-class _Whole:
-    """Puts pieces together, up to a limit."""
-
-    def __init__(self, limit: int, request: Request) -> None:
-        self._pieces: list[bytes] = []
-        self._left = limit
-        self._limit = limit
-        self._request = request
-
-    def add(self, piece: bytes) -> None:
-        self._left -= len(piece)
-        if self._left < 0:
-            raise ContentTooLarge(
-                f"the response's content is larger than {self._limit} bytes", self._request
-            )
-        self._pieces.append(piece)
-
-    def content(self) -> bytes:
-        return b"".join(self._pieces)
-
-
-class _Lines:
-    """Finds the lines of text that comes in pieces. Lines end as in ``str.splitlines``."""
-
-    def __init__(
-        self, encoding: str, limit: int = sys.maxsize, request: Request | None = None
-    ) -> None:
-        self._limit = self._left = limit
-        self._request = request
-        self._encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-        #: What there is of a line whose end has not come.
-        self._parts: list[str] = []
-        #: A CR at the end of a piece, which may be the first half of a line's end.
-        self._held = ""
-
-    def feed(self, piece: bytes) -> list[str]:
-        try:
-            text = self._decoder.decode(piece)
-        except UnicodeError:
-            # UTF-16 or UTF-32 without a mark of its order: that of this machine, as bytes.decode().
-            piece = self._decoder.getstate()[0] + piece
-            order = "le" if sys.byteorder == "little" else "be"
-            make = codecs.getincrementaldecoder(f"{self._encoding}-{order}")
-            self._decoder = make(errors="replace")
-            text = self._decoder.decode(piece)
-        return self._split(text)
-
-    def _split(self, text: str) -> list[str]:
-        text = self._held + text
-        self._held = "\r" if text.endswith("\r") else ""
-        lines = text[: len(text) - len(self._held)].splitlines(keepends=True)
-        found = []
-        for line in lines:
-            whole = line.splitlines()[0]
-            self._parts.append(whole)
-            self._left -= len(whole)
-            if self._left < 0:
-                raise ContentTooLarge(
-                    f"a line of the response is longer than {self._limit} characters",
-                    self._request,
-                )
-            if len(whole) < len(line):
-                found.append("".join(self._parts))
-                self._parts.clear()
-                self._left = self._limit
-        return found
-
-    def end(self) -> list[str]:
-        found = self._split(self._decoder.decode(b"", final=True))
-        if self._parts or self._held:
-            found.append("".join(self._parts))
-            self._parts.clear()
-        return found
