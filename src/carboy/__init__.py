@@ -2,6 +2,7 @@
 
 import typing
 
+import carboy.background_loop  # noqa: F401 - At the end of the process it is to come after others.
 from carboy._carboy import Promise
 from carboy.cancellation import cancel_on_disconnect
 from carboy.compat.installation import install, uninstall

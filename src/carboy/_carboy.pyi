@@ -79,6 +79,7 @@ __all__ = [
     "holds_promises",
     "keep_causes",
     "names_a_proxy",
+    "note_end_of_process",
     "raise_descriptor_limit",
     "remove_home_loop",
     "url_for_display",
@@ -482,6 +483,7 @@ class OriginalParts:
 
 def names_a_proxy(environment: dict[bytes, bytes]) -> bool: ...
 def forget_blocking_thread() -> None: ...
+def note_end_of_process() -> None: ...
 def url_for_display(url: str) -> str: ...
 
 @final

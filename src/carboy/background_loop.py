@@ -12,6 +12,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from carboy._carboy import note_end_of_process
 from carboy.event_loop import EventLoop, new_event_loop
 
 if TYPE_CHECKING:
@@ -62,23 +63,36 @@ class BackgroundLoop:
 
 
 _shared: BackgroundLoop | None = None
+_is_at_end = False
 _lock = threading.Lock()
 
 
 def shared_background_loop() -> BackgroundLoop:
-    """Return the one of this process, which is started by the first call."""
+    """Return the one of this process, which is started by the first call.
+
+    Raises:
+        RuntimeError: When the process ends.
+    """
     global _shared
     with _lock:
+        if _is_at_end:
+            raise RuntimeError(
+                "the process is ending: no HTTP call and no promise of a coroutine can begin "
+                "(functions that are registered with atexit after carboy was imported run "
+                "before, and may make calls still)"
+            )
         if _shared is None:
             _shared = BackgroundLoop()
-            atexit.register(_stop_at_exit)
         return _shared
 
 
 def _stop_at_exit() -> None:
     # CPython ends daemon threads where they ask for the GIL, in the middle of native code.
-    global _shared
-    loop, _shared = _shared, None
+    global _shared, _is_at_end
+    note_end_of_process()
+    with _lock:
+        loop, _shared = _shared, None
+        _is_at_end = True
     if loop is not None:
         loop.stop(EXIT_SECONDS)
 
@@ -90,4 +104,6 @@ def _forget() -> None:
     _lock = threading.Lock()
 
 
+# What is registered with atexit later runs before, and may make calls still.
+atexit.register(_stop_at_exit)
 os.register_at_fork(after_in_child=_forget)

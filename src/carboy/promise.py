@@ -137,14 +137,28 @@ class _EndOfThread:
 
 
 _of_thread = threading.local()
+_of_process: Callable[[], object] | None = None
 
 
-def note_end_of_thread(run: Callable[[], object]) -> None:
-    """Call something at the end of this thread, or of the process if it is the main one."""
+def note_end_of_thread(end: Callable[[], object], run_queued: Callable[[], object]) -> None:
+    """Call ``end`` at the end of this thread, or ``run_queued`` at that of the process.
+
+    The process ends with its main thread, whose code may make further promises then.
+    """
+    global _of_process
     if threading.current_thread() is threading.main_thread():
-        atexit.register(run)
+        _of_process = run_queued
     else:
-        _of_thread.end = _EndOfThread(run)
+        _of_thread.end = _EndOfThread(end)
+
+
+def _end_process() -> None:
+    if _of_process is not None:
+        _of_process()
+
+
+# What is registered with atexit later runs before.
+atexit.register(_end_process)
 
 
 def in_thread(function: Callable[[Any], Any]) -> Callable[[Any], Promise[Any]]:

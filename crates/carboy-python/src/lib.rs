@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 mod attach;
 mod cancellation;
 mod client;
+mod ending;
 mod event_loop;
 mod ffi;
 mod flask;
@@ -50,6 +51,7 @@ fn carboy_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(client::forget_blocking_thread, module)?)?;
     module.add_function(wrap_pyfunction!(client::names_a_proxy, module)?)?;
     module.add_function(wrap_pyfunction!(client::url_for_display, module)?)?;
+    module.add_function(wrap_pyfunction!(ending::note_end_of_process, module)?)?;
     module.add_class::<event_loop::DatagramTransport>()?;
     module.add_class::<event_loop::Handle>()?;
     module.add_class::<event_loop::NativeEventLoop>()?;

@@ -104,7 +104,13 @@ impl Call {
             self.start(&household, request, cancelled, reading);
             return Ok(());
         }
-        let event_loop = native_loop(py)?;
+        let event_loop = match native_loop(py) {
+            Ok(event_loop) => event_loop,
+            Err(error) => {
+                self.pending.reject(py, error);
+                return Ok(());
+            }
+        };
         let begin = move |_: Python<'_>| self.start(&household, request, cancelled, reading);
         post_to_loop(&event_loop, Box::new(begin))
     }

@@ -7,6 +7,7 @@ use std::thread::Thread;
 
 use bytes::Bytes;
 use carboy_client::{ContentSource, RequestBody, UploadSender, UploadStream};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::blocking_thread::SIGNAL_CHECK_INTERVAL;
@@ -103,9 +104,13 @@ impl ContentSource for PythonSource {
             sender: sender.clone(),
             body: Mutex::default(),
         };
-        let begun = Python::attach(|py| {
+        let begun = Python::try_attach(|py| {
             let end = self.begin.call1(py, (upload,))?;
             Ok::<_, PyErr>((!end.is_none(py)).then_some(end))
+        });
+        let begun = begun.unwrap_or_else(|| {
+            let message = "the interpreter is ending";
+            Err(PyRuntimeError::new_err(message))
         });
         match begun {
             Ok(Some(end)) => stream.when_dropped(move || {

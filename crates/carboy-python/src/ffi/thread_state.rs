@@ -60,6 +60,19 @@ pub(crate) fn is_driving() -> bool {
     DRIVING.get()
 }
 
+/// Whether the interpreter ends: it tears its modules down, and no other thread runs Python code
+/// any more.
+pub(crate) fn interpreter_is_ending() -> bool {
+    #[cfg(Py_3_13)]
+    // SAFETY: It may be called at any time, on any thread, attached or not.
+    let is_ending = unsafe { ffi::Py_IsFinalizing() } != 0;
+    // The flag that the start of CPython has set is taken back first of all.
+    #[cfg(not(Py_3_13))]
+    // SAFETY: As above.
+    let is_ending = unsafe { ffi::Py_IsInitialized() } == 0;
+    is_ending
+}
+
 /// The token of the thread that turns a loop, which is attached unless it is parked.
 ///
 /// # Panics

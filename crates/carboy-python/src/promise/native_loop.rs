@@ -7,6 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::ending::check_not_ending;
 use crate::event_loop::{Deferred, NativeEventLoop, running_loop};
 use crate::names;
 use crate::worker::{home_loop, post_to_loop};
@@ -14,12 +15,17 @@ use crate::worker::{home_loop, post_to_loop};
 /// The event loop for native work that is begun now: the one that runs on this thread, if it
 /// is carboy's; that of the server; or else one that runs in the background on a thread of
 /// its own, which is started by the first call.
+///
+/// # Errors
+///
+/// `RuntimeError` when the interpreter ends, and there is none any more.
 pub(crate) fn native_loop(py: Python<'_>) -> PyResult<Bound<'_, NativeEventLoop>> {
     if let Some(running) = running_loop(py)?
         && let Ok(event_loop) = running.cast_into::<NativeEventLoop>()
     {
         return Ok(event_loop);
     }
+    check_not_ending()?;
     if let Some(event_loop) = home_loop(py)
         && event_loop.get().is_turning()
     {
@@ -50,7 +56,7 @@ impl Drop for Timer {
             std::mem::replace(&mut *countdown, Countdown::Over)
         };
         if let Countdown::Begun(handle, _) = before {
-            Python::attach(|py| {
+            Python::try_attach(|py| {
                 // It may go while an exception is on its way, which is not to be lost.
                 let error = PyErr::take(py);
                 handle.call_method0(py, intern!(py, "cancel")).ok();

@@ -26,6 +26,7 @@ use super::native_loop::native_loop;
 use super::waiter::Waiter;
 use crate::event_loop::{NativeEventLoop, running_loop};
 use crate::ffi::context;
+use crate::ffi::thread_state::interpreter_is_ending;
 use crate::names;
 
 pub(crate) use stack::call_on_own_stack;
@@ -163,6 +164,10 @@ impl Owner {
 
     /// Lets a thread of the executor run the jobs of sync code that has ended.
     fn run_elsewhere(self: &Arc<Self>) {
+        if interpreter_is_ending() {
+            // There is nowhere else any more.
+            return;
+        }
         if self.queue.is_empty() || self.is_scheduled.swap(true, Ordering::AcqRel) {
             return;
         }

@@ -9,6 +9,7 @@ use super::object::Promise;
 use super::origin::Origin;
 use super::owner::Owner;
 use super::scope_object;
+use crate::ending::check_not_ending;
 
 /// The right of native code to settle a promise. Dropping it unused rejects the promise.
 pub(crate) struct PendingPromise {
@@ -21,8 +22,10 @@ impl PendingPromise {
     ///
     /// # Errors
     ///
-    /// What asyncio raises when it is asked for the running loop.
+    /// What asyncio raises when it is asked for the running loop; `RuntimeError` when the
+    /// interpreter ends.
     pub(crate) fn new(py: Python<'_>, label: &str) -> PyResult<(Py<Promise>, Self)> {
+        check_not_ending()?;
         let (core, resolver) = Core::pending(Owner::current(py)?, Origin::here(py, Some(label)));
         scope_object::join(py, &core);
         let promise = Py::new(py, Promise::new(core))?;
@@ -66,7 +69,8 @@ impl Drop for PendingPromise {
         if self.is_settled() {
             return;
         }
-        Python::attach(|py| {
+        // Once the interpreter ends, nobody waits any more.
+        Python::try_attach(|py| {
             let error = PyRuntimeError::new_err("the work for this promise was given up");
             reject(py, &self.resolver, error);
         });

@@ -17,6 +17,7 @@ use super::owner::Owner;
 use super::scope::Scope;
 use super::scope_object;
 use crate::attach::detached;
+use crate::ending::{check_not_ending, hang_if_ended};
 use crate::names;
 use crate::worker::{Pool, SlotId, WorkerId, current_worker, new_slot_id, wait_at_bridge};
 
@@ -71,6 +72,8 @@ impl Waiter {
                     .wait_timeout_while(state, at_most, |state| !state.is_woken)
                     .unwrap_or_else(PoisonError::into_inner);
                 state.is_woken = false;
+                drop(state);
+                hang_if_ended();
             });
             if !end.is_none() {
                 end.call0()?;
@@ -138,7 +141,8 @@ fn stacks_behind(promise: &Core, here: &Owner) -> PyResult<Vec<Arc<Owner>>> {
 ///
 /// `RuntimeError` on the thread of a running event loop, and for a promise that depends on
 /// the caller itself; `TimeoutError` when `timeout` has passed; what a signal's handler
-/// raises; the reason for which the request is given up meanwhile.
+/// raises; the reason for which the request is given up meanwhile; `RuntimeError` when the
+/// interpreter ends.
 pub(super) fn wait(py: Python<'_>, promise: &Core, timeout: Option<Duration>) -> PyResult<()> {
     if promise.is_settled() {
         return Ok(());
@@ -217,6 +221,9 @@ fn wait_until_settled(
             && let Some(reason) = scope.and_then(|scope| scope.interruption(py, promise))
         {
             result = Err(reason);
+        }
+        if matches!(result, Ok(false)) && !promise.is_settled() {
+            result = check_not_ending().map(|()| false);
         }
         if matches!(result, Ok(false)) {
             let left = limit

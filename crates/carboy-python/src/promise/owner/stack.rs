@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Owner;
@@ -30,7 +31,8 @@ pub(super) fn own_stack(py: Python<'_>) -> PyResult<Arc<Owner>> {
     }
     let owner = OF_THREAD.with(|owner| Arc::clone(owner.get_or_init(|| Owner::new(None))));
     let end = Bound::new(py, EndOfStack(Arc::clone(&owner)))?;
-    names::note_end_of_thread(py)?.call1((end,))?;
+    let run_queued = end.getattr(intern!(py, "run_queued"))?;
+    names::note_end_of_thread(py)?.call1((end, run_queued))?;
     Ok(owner)
 }
 
@@ -151,6 +153,13 @@ impl EndOfStack {
         let is_here = known_stack().is_some_and(|here| Arc::ptr_eq(&here, &self.0));
         if is_here && !self.0.has_ended.load(Ordering::Acquire) {
             self.0.end(py);
+        }
+    }
+
+    /// Runs what is queued. What comes later is for whoever waits.
+    fn run_queued(&self, py: Python<'_>) {
+        if known_stack().is_some_and(|here| Arc::ptr_eq(&here, &self.0)) {
+            run_what_is_queued_here(py);
         }
     }
 }

@@ -1,0 +1,141 @@
+"""Calls and promises while a process ends: they work, or say why they can't, and never hang."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.raw_upstream import RawUpstream, ok
+
+COMMON = """
+import atexit, builtins, os, sys, threading
+
+def attempt(call, write=os.write):
+    try:
+        outcome = f"value {call()}"
+    except BaseException as error:
+        outcome = f"{type(error).__name__}: {error}"
+    write(1, outcome.encode() + bytes([10]))
+
+class Late:
+    def __init__(self, call):
+        self.call = call
+
+    def __del__(self, attempt=attempt):
+        attempt(self.call)
+"""
+IMPORTED = """
+from carboy import Promise, deadline, http
+
+async def answer():
+    return 42
+
+def with_deadline(Promise=Promise, deadline=deadline):
+    with deadline(0.2):
+        return Promise.with_resolvers()[0].result()
+
+def calls(url, http=http, Promise=Promise, answer=answer, with_deadline=with_deadline):
+    return {
+        "get": lambda: http.get(url).result().text,
+        "post": lambda: http.post(url, content=b"x").result().text,
+        "session": lambda: http.Session().get(url).result().text,
+        "unawaited": lambda: repr(type(http.get(url))),
+        "never": lambda: Promise.with_resolvers()[0].result(),
+        "bounded": lambda: Promise.with_resolvers()[0].result(timeout=60),
+        "timeout": lambda: Promise.with_resolvers()[0].timeout(60).result(),
+        "deadline": with_deadline,
+        "handler": lambda: Promise.resolve(42).then(str).result(),
+    }
+"""
+BOUNDED = ["bounded", "timeout", "deadline"]
+CALLS = ["get", "post", "session", "unawaited", "never", *BOUNDED, "handler"]
+NEEDS_NOBODY = {"handler"}
+
+
+def end_of(program: str) -> str:
+    """Run a program that has the URL of a service to its end, and return what it has printed."""
+    with RawUpstream.answering(ok()) as upstream:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", f"url = {upstream.url!r}{program}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_in_a_destructor_while_modules_are_torn_down(call: str) -> None:
+    program = f"""{COMMON}{IMPORTED}
+assert http.get(url).result().text == "fine"
+builtins._late = Late(calls(url)[{call!r}])
+"""
+    outcome = end_of(program)
+    if call in NEEDS_NOBODY:
+        assert outcome == "value 42"
+    else:
+        assert outcome.startswith("RuntimeError: the interpreter is ending: no thread is left")
+
+
+@pytest.mark.parametrize("call", ["get", "post", "session", "timeout", "handler"])
+def test_registered_with_atexit_before_carboy_is_imported(call: str) -> None:
+    """It runs after carboy has stopped what it does."""
+    program = f"""{COMMON}
+atexit.register(lambda: attempt(lambda: calls(url)[{call!r}]()))
+{IMPORTED}
+assert http.get(url).result().text == "fine"
+"""
+    outcome = end_of(program)
+    if call in NEEDS_NOBODY:
+        assert outcome == "value 42"
+    else:
+        assert outcome.startswith("RuntimeError: the process is ending: no HTTP call")
+
+
+def test_registered_with_atexit_after_carboy_was_imported() -> None:
+    program = f"""{COMMON}{IMPORTED}
+known = calls(url)
+for name in ("get", "post", "session", "handler"):
+    atexit.register(attempt, known[name])
+assert http.get(url).result().text == "fine"
+"""
+    assert end_of(program).split("\n") == ["value 42", "value fine", "value fine", "value fine"]
+
+
+def test_what_is_queued_at_the_end_is_run() -> None:
+    program = f"""{COMMON}{IMPORTED}
+def later():
+    Promise.resolve("queued at the end").then(print)
+atexit.register(later)
+Promise.resolve("queued before").then(print)
+"""
+    assert end_of(program).split("\n") == ["queued before", "queued at the end"]
+
+
+@pytest.mark.parametrize("call", ["never", "bounded", "get"])
+def test_daemon_threads_that_wait(call: str) -> None:
+    program = f"""{COMMON}{IMPORTED}
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+silent_url = f"http://127.0.0.1:{{listener.getsockname()[1]}}/"
+begun, accepted = threading.Semaphore(0), []
+
+def wait():
+    known = calls(url)
+    promise = http.get(silent_url, timeout=None) if {call!r} == "get" else None
+    begun.release()
+    known[{call!r}]() if promise is None else promise.result()
+
+for _ in range(4):
+    threading.Thread(target=wait, daemon=True).start()
+for _ in range(4):
+    begun.acquire()
+    if {call!r} == "get":
+        accepted.append(listener.accept()[0])
+        assert accepted[-1].recv(1000)
+assert http.get(url).result().text == "fine"
+"""
+    assert end_of(program) == ""
