@@ -154,6 +154,8 @@ pub(crate) struct Http2Connection {
     pub(crate) requests: Cell<u32>,
     pub(crate) connect_time: Duration,
     beginning: Beginning,
+    /// Whether the server was silent for so long that a request was given up.
+    is_distrusted: Cell<bool>,
     permit: Permit,
 }
 
@@ -191,12 +193,20 @@ impl Http2Connection {
             requests: Cell::new(0),
             connect_time,
             beginning,
+            is_distrusted: Cell::new(false),
             permit,
         })
     }
 
+    /// Whether it takes no further requests.
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.is_distrusted.get()
+    }
+
+    /// Takes no further requests: nothing has come for as long as one may wait. The way to the
+    /// server may be interrupted, and those who come later are not to find out one by one.
+    pub(crate) fn distrust(&self) {
+        self.is_distrusted.set(true);
     }
 
     pub(crate) fn send(

@@ -77,7 +77,12 @@ pub(crate) async fn exchange(
     let mut failure = match outcome {
         Ok(Ok(response)) => return Ok(response),
         Ok(Err(failure)) => failure,
-        Err(timeout) => return Err(Failure::Final(timeout)),
+        Err(timeout) => {
+            if timeout.kind() == ErrorKind::ReadTimeout {
+                lease.note_silence(bytes_before);
+            }
+            return Err(Failure::Final(timeout));
+        }
     };
     let unsent = failure.take_message();
     if let Some(error) = progress.take_failure() {

@@ -47,6 +47,12 @@ struct Source {
     lease: Lease,
 }
 
+impl Source {
+    fn bytes_read(&self) -> u64 {
+        self.lease.activity().bytes_read()
+    }
+}
+
 impl ResponseBody {
     pub(crate) fn new(
         incoming: Incoming,
@@ -143,9 +149,16 @@ impl ResponseBody {
     /// The next piece as it came.
     async fn raw_chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let since = Instant::now();
+        let bytes_before = self.source.as_ref().map_or(0, Source::bytes_read);
         // That of a wait that was given up: there was time between.
         self.alarm.take_back();
-        poll_fn(|context| self.poll_raw_chunk(since, context)).await
+        let piece = poll_fn(|context| self.poll_raw_chunk(since, context)).await;
+        if let (Err(error), Some(source)) = (&piece, &self.source)
+            && error.kind() == ErrorKind::ReadTimeout
+        {
+            source.lease.note_silence(bytes_before);
+        }
+        piece
     }
 
     fn poll_raw_chunk(

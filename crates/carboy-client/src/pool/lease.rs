@@ -195,6 +195,16 @@ impl Lease {
         }
     }
 
+    /// Notes that a request was given up, and how many bytes had come before it waited. A
+    /// connection that is for this request alone is closed in any case.
+    pub(crate) fn note_silence(&self, bytes_before: u64) {
+        if let Self::Http2(lease) = self
+            && lease.connection.activity.bytes_read() == bytes_before
+        {
+            lease.connection.distrust();
+        }
+    }
+
     /// Gives the connection back: the response was read to its end.
     pub(crate) fn finish(self) {
         match self {

@@ -1,5 +1,5 @@
-//! HTTP/2: a response that ends before its request does. The stream is given back, whatever the
-//! server does about the rest, and the connection serves on.
+//! HTTP/2 with servers that leave something out: the rest of a request, or the answer. The stream
+//! is given back, and the calls that come later are served.
 
 mod support;
 
@@ -12,13 +12,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use carboy_client::{Client, ClientSettings, HttpVersions, Request, RequestBody};
+use carboy_client::{Client, ClientSettings, ErrorKind, HttpVersions, Request, RequestBody};
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use support::{Upstream, fetch, get, quick, run, wait_for};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[derive(Clone, Copy)]
 struct Local;
@@ -82,7 +83,9 @@ async fn is_given_back(client: &Client, upstream: &Upstream, kept: &Kept) {
     };
     assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
     wait_for(client, |pool| pool.connections == 1 && pool.idle == 1).await;
-    let (_, answer) = fetch(client, get(upstream.url("/"))).await.unwrap();
+    let (_, answer) = fetch(client, get(upstream.url("/")))
+        .await
+        .expect("it serves on");
     assert_eq!(answer, "early");
     assert_eq!(upstream.connections(), 1);
 }
@@ -139,6 +142,55 @@ fn many_early_answers_leave_nothing() {
         }
         assert_eq!(kept.borrow().len(), 150);
         is_given_back(&client, &upstream, &kept).await;
+    });
+}
+
+/// Speaks HTTP/2 on all connections but the first, which is silent after these bytes.
+async fn silent_at_first(bytes: &'static [u8]) -> Upstream {
+    Upstream::start(move |mut stream, number| async move {
+        if number == 0 {
+            stream.write_all(bytes).await.expect("it is there");
+            while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
+            return;
+        }
+        let service = service_fn(async |_: hyper::Request<Incoming>| {
+            let answer = Full::new(Bytes::from_static(b"fine"));
+            Ok::<_, Infallible>(hyper::Response::new(answer))
+        });
+        let builder = hyper::server::conn::http2::Builder::new(Local);
+        builder
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+            .ok();
+    })
+    .await
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_is_not_used_again() {
+    /// Empty SETTINGS (RFC 9113 section 6.5), and their acknowledgement.
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
+    /// The head of a response with status 200 on the first stream, and one byte of its content.
+    const BEGUN: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0\
+        \0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x01\0\0\0\0\0\x01x";
+    run(async {
+        for bytes in [SETTINGS, BEGUN] {
+            let upstream = silent_at_first(bytes).await;
+            let client = http2_client();
+            let mut failures = 0;
+            let answer = loop {
+                match fetch(&client, get(upstream.url("/"))).await {
+                    Ok((_, answer)) => break answer,
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::ReadTimeout),
+                }
+                failures += 1;
+            };
+            // To the first call something has come: what the server begins a connection with.
+            assert!(failures <= 2, "{bytes:?}: {failures}");
+            assert_eq!(answer, "fine");
+            assert_eq!(upstream.connections(), 2);
+            wait_for(&client, |pool| pool.connections == 1 && pool.idle == 1).await;
+        }
     });
 }
 
