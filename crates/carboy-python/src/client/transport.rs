@@ -33,7 +33,7 @@ use super::home::{self, Household};
 use super::native_client::HttpClient;
 use super::plain_response::{PlainResponse, Rest};
 use super::rest::BlockingRest;
-use crate::ffi::thread_state;
+use crate::ffi::{pending_error, thread_state};
 use crate::names;
 use crate::promise::{PendingPromise, Promise, native_loop, remaining, wait_in_any_code};
 use crate::runtime;
@@ -58,7 +58,7 @@ impl Drop for Transport {
     fn drop(&mut self) {
         // Its connections would be kept until they have been idle for long enough.
         if !self.is_closed.load(Ordering::Acquire) {
-            Python::try_attach(|py| self.close(py).ok());
+            Python::try_attach(|py| pending_error::preserved(py, || self.close(py).ok()));
         }
     }
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use crate::ending::check_not_ending;
 use crate::event_loop::{Deferred, NativeEventLoop, running_loop};
+use crate::ffi::pending_error;
 use crate::names;
 use crate::worker::{home_loop, post_to_loop};
 
@@ -57,12 +58,9 @@ impl Drop for Timer {
         };
         if let Countdown::Begun(handle, _) = before {
             Python::try_attach(|py| {
-                // It may go while an exception is on its way, which is not to be lost.
-                let error = PyErr::take(py);
-                handle.call_method0(py, intern!(py, "cancel")).ok();
-                if let Some(error) = error {
-                    error.restore(py);
-                }
+                pending_error::preserved(py, || {
+                    handle.call_method0(py, intern!(py, "cancel")).ok();
+                });
             });
         }
     }

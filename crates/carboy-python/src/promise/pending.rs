@@ -10,6 +10,7 @@ use super::origin::Origin;
 use super::owner::Owner;
 use super::scope_object;
 use crate::ending::check_not_ending;
+use crate::ffi::pending_error;
 
 /// The right of native code to settle a promise. Dropping it unused rejects the promise.
 pub(crate) struct PendingPromise {
@@ -71,8 +72,10 @@ impl Drop for PendingPromise {
         }
         // Once the interpreter ends, nobody waits any more.
         Python::try_attach(|py| {
-            let error = PyRuntimeError::new_err("the work for this promise was given up");
-            reject(py, &self.resolver, error);
+            pending_error::preserved(py, || {
+                let error = PyRuntimeError::new_err("the work for this promise was given up");
+                reject(py, &self.resolver, error);
+            });
         });
     }
 }
