@@ -28,7 +28,12 @@ class Bench:
     """The programs that are run, and the cores that they run on."""
 
     def __init__(self, scripts: Path | None) -> None:
-        self.environment: Environment = make_environment(with_carboy=True, carboy_scripts=scripts)
+        self.environment: Environment = make_environment(
+            with_carboy=True,
+            # Servers are started by taskset, which takes a relative path for a name in PATH, and
+            # in another directory.
+            carboy_scripts=scripts and scripts.resolve(),
+        )
         self.server_core, self.load_core = choose_cores()
         LOGS.mkdir(parents=True, exist_ok=True)
         self.upstream_url = ""

@@ -83,7 +83,6 @@ def _make_encoding(original: property) -> Callable[[Any], str]:
     get = original.__get__
 
     def encoding(self: Any) -> Any:
-        """Header encoding is mandated as ascii, with fallbacks to utf-8 or iso-8859-1."""
         known = self._encoding
         if known is None:
             for name, _, value in self._list:
