@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import random
 import subprocess
 import sys
@@ -183,6 +184,51 @@ def test_a_promise_of_a_loop_that_has_ended_has_kept_its_outcome() -> None:
         return await promise.then(lambda value: value + 1)
 
     assert asyncio.run(again()) == 2
+
+
+HANDLERS: dict[str, Callable[[Promise[Any]], Promise[Any]]] = {
+    "then": lambda promise: promise.then(str),
+    "chain": lambda promise: promise.then(str).then(str).or_else(None),
+    "then of all": lambda promise: Promise.all(promise, promise).then(str),
+    "finally_": lambda promise: promise.finally_(list),
+}
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_handlers_of_a_loop_that_has_ended_are_given_up(run: Any, name: str) -> None:
+    source, resolve, _ = Promise.with_resolvers()
+
+    async def main() -> Promise[Any]:
+        return HANDLERS[name](source)
+
+    promise = run(main())
+    gc.collect()
+    resolve(1)
+    if name == "chain":
+        assert promise.result(timeout=10) is None
+        return
+    with pytest.raises(RuntimeError, match="the event loop that was to run this handler has ended"):
+        promise.result(timeout=10)
+
+
+def test_handlers_that_are_queued_when_their_loop_is_closed_are_given_up() -> None:
+    loop = asyncio.new_event_loop()
+
+    async def main() -> Promise[Any]:
+        return Promise.resolve(1).then(str).then(str)
+
+    promise = Promise.resolve(loop.run_until_complete(main())).then(str)
+    source, resolve, _ = Promise.with_resolvers()
+
+    async def again() -> Promise[Any]:
+        return source.then(str)
+
+    late = loop.run_until_complete(again())
+    resolve(1)  # Its handler is called soon, by a loop that does not run any more.
+    loop.close()
+    with pytest.raises(RuntimeError, match="has ended"):
+        late.result(timeout=10)
+    del promise
 
 
 def test_asyncio_takes_promises_where_it_takes_awaitables(run: Any) -> None:

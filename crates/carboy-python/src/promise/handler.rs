@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use carboy_promise::{Outcome, Resolver};
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit, PyTypeError};
+use pyo3::exceptions::{
+    PyException, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError,
+};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyContext;
@@ -72,6 +74,17 @@ impl Handler {
             resolver,
         };
         Ok((promise, handler))
+    }
+
+    /// Rejects the promise of what the handler would have returned: its event loop has ended.
+    pub(super) fn give_up(self) {
+        Python::attach(|py| {
+            let error = PyRuntimeError::new_err(
+                "the event loop that was to run this handler has ended: await the promise before \
+                 it does, or call then() and its kin in sync code",
+            );
+            reject(py, &self.resolver, error);
+        });
     }
 
     /// A handler for `finally_`.

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use carboy_promise::{Job, JobQueue};
+use carboy_promise::{Job, JobQueue, Reaction};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -26,6 +26,7 @@ use super::native_loop::native_loop;
 use super::waiter::Waiter;
 use crate::event_loop::{NativeEventLoop, running_loop};
 use crate::ffi::context;
+use crate::ffi::pending_error;
 use crate::ffi::thread_state::interpreter_is_ending;
 use crate::names;
 
@@ -173,7 +174,7 @@ impl Owner {
         }
         let scheduled = Python::attach(|py| {
             let event_loop = native_loop(py)?;
-            let turn = Bound::new(py, JobTurn(Arc::clone(self)))?;
+            let turn = Bound::new(py, JobTurn::new(self))?;
             let run = event_loop.getattr(intern!(py, "run_in_executor"))?;
             let arguments = (py.None(), turn).into_pyobject(py)?;
             call_soon(event_loop.as_any(), run, arguments, None)
@@ -204,7 +205,7 @@ impl Owner {
             if !is_running.is_truthy()? || self.is_scheduled.swap(true, Ordering::AcqRel) {
                 return Ok(());
             }
-            let turn = Bound::new(py, JobTurn(Arc::clone(self)))?.into_any();
+            let turn = Bound::new(py, JobTurn::new(self))?.into_any();
             let empty = context::new_empty(py)?.into_bound(py).into_any();
             call_soon(&event_loop, turn, PyTuple::empty(py), Some(empty))
         });
@@ -226,16 +227,53 @@ impl Owner {
         }
         let scheduled = Python::attach(|py| {
             let Some(event_loop) = self.event_loop(py) else {
-                return Ok(());
+                return Ok(false);
             };
-            let turn = Bound::new(py, JobTurn(Arc::clone(self)))?.into_any();
+            let turn = Bound::new(py, JobTurn::new(self))?;
             let empty = context::new_empty(py)?.into_bound(py).into_any();
-            call_soon(&event_loop, turn, PyTuple::empty(py), Some(empty))
+            let callback = turn.clone().into_any();
+            let queued = call_soon(&event_loop, callback, PyTuple::empty(py), Some(empty));
+            if queued.is_err() {
+                turn.get().is_spent.store(true, Ordering::Relaxed);
+            }
+            queued.map(|()| true)
         });
-        if scheduled.is_err() {
-            // The loop is closed: nobody runs these jobs any more.
-            drop(self.queue.take_all());
+        if !matches!(scheduled, Ok(true)) {
+            self.give_up();
         }
+    }
+
+    /// Settles what the jobs of a loop that is closed or gone were for: nobody runs them any more.
+    /// Called by who has set `is_scheduled`.
+    fn give_up(&self) {
+        loop {
+            for job in self.queue.take_all() {
+                match job {
+                    Job::React {
+                        reaction: Reaction::Handler(handler),
+                        outcome,
+                    } if handler.needs_home(&outcome) => handler.give_up(),
+                    Job::CleanUp { .. } => {
+                        self.cleanups.fetch_sub(1, Ordering::AcqRel);
+                    }
+                    other => other.run(),
+                }
+            }
+            self.is_scheduled.store(false, Ordering::Release);
+            // What has come meanwhile was left to this thread.
+            if self.queue.is_empty() || self.is_scheduled.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+
+    /// Whether this was an event loop that runs no callbacks any more.
+    fn is_over(&self, py: Python<'_>) -> bool {
+        let Some(event_loop) = self.event_loop(py) else {
+            return !self.is_stack();
+        };
+        let is_closed = event_loop.call_method0(intern!(py, "is_closed"));
+        is_closed.is_ok_and(|is_closed| is_closed.is_truthy().unwrap_or(true))
     }
 
     fn continue_later(self: &Arc<Self>) {
@@ -373,12 +411,26 @@ struct OwnerReference(Arc<Owner>);
 
 /// The callback that runs a loop's jobs.
 #[pyclass(frozen)]
-struct JobTurn(Arc<Owner>);
+struct JobTurn {
+    owner: Arc<Owner>,
+    /// Whether it was called, or was never queued.
+    is_spent: AtomicBool,
+}
+
+impl JobTurn {
+    fn new(owner: &Arc<Owner>) -> Self {
+        Self {
+            owner: Arc::clone(owner),
+            is_spent: AtomicBool::new(false),
+        }
+    }
+}
 
 #[pymethods]
 impl JobTurn {
     fn __call__(&self) -> PyResult<()> {
-        let owner = &self.0;
+        self.is_spent.store(true, Ordering::Relaxed);
+        let owner = &self.owner;
         owner.is_scheduled.store(false, Ordering::Release);
         let run = || -> PyResult<()> {
             for _ in 0..JOBS_PER_TURN {
@@ -395,5 +447,19 @@ impl JobTurn {
         };
         owner.continue_later();
         result
+    }
+}
+
+impl Drop for JobTurn {
+    fn drop(&mut self) {
+        // A loop that is closed forgets its callbacks.
+        if self.is_spent.load(Ordering::Relaxed) || self.owner.is_stack() {
+            return;
+        }
+        Python::try_attach(|py| {
+            if self.owner.is_over(py) {
+                pending_error::preserved(py, || self.owner.give_up());
+            }
+        });
     }
 }
