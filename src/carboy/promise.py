@@ -181,7 +181,8 @@ def promise_of_all_within(value: Any) -> Promise[Any]:
         return of_items.then(lambda items: {**value, **items})
     if not holds_promises(value):
         return Promise.resolve(value)
-    make = type(value)
+    # Of classes of others it is known only how named tuples are made.
+    make = getattr(value, "_make", tuple) if isinstance(value, tuple) else list
     return Promise.all([promise_of_all_within(item) for item in value]).then(make)
 
 

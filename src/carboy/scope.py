@@ -148,6 +148,12 @@ class LonelyRequestScope(PromiseScope):
     before it takes apart what it has found, and ending a scope runs code.
     """
 
+    def __init__(self, _scope: PromiseScope) -> None:
+        # There is a request, so Flask is there.
+        from carboy.flask import patch
+
+        patch.take_promises()
+
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # At the end of the interpreter nothing goes on, and nothing can be imported.
         if not is_finalizing():

@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict, defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from flask import Flask, g, request
@@ -29,12 +30,26 @@ async def failed(error: BaseException) -> Any:
     raise error
 
 
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
 VALUES: dict[str, tuple[Callable[[], Any], int, Any]] = {
     "promise": (lambda: Promise(later({"a": 1})), 200, {"a": 1}),
     "chain": (lambda: Promise(later(1)).then(lambda value: {"a": value}), 200, {"a": 1}),
     "dict": (lambda: {"a": Promise(later(1)), "b": 2}, 200, {"a": 1, "b": 2}),
     "list": (lambda: [1, Promise(later(2)).then(later)], 200, [1, 2]),
     "nested": (lambda: {"a": {"b": [Promise(later(1))]}}, 200, {"a": {"b": [1]}}),
+    "of derived classes": (
+        lambda: OrderedDict(
+            z=Promise(later(1)),
+            a=defaultdict(list, b=Promise(later(2))),
+            m=Point(Promise(later(3)), 4),
+        ),
+        200,
+        {"z": 1, "a": {"b": 2}, "m": [3, 4]},
+    ),
     "promise of a dict with promises": (
         lambda: Promise(later(0)).then(lambda _: {"a": Promise(later(1))}),
         200,

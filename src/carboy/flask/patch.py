@@ -1,17 +1,22 @@
-"""The two methods of Flask that are replaced while carboy serves.
+"""The two methods of Flask that are replaced while carboy serves, and one once there are promises.
 
 ``Flask.async_to_sync`` is Flask's own extension point for running coroutines; here it
 sends them to the one persistent loop. ``Flask.make_response`` additionally takes
 awaitables and async iterators, which are a ``TypeError`` in Flask, so that nothing that
 is valid today changes its meaning. A subclass that overrides either keeps its own.
+
+Where somebody else serves, as Flask's test client does, ``Flask.make_response`` takes promises
+from the first one on that was made for a request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import sys
 import types
+import weakref
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,7 +62,20 @@ def make_response(self: Flask, rv: Any) -> Response:
             return make_response(self, (await_on_loop(body), *rv[1:]))
         if isinstance(body, AsyncIterable):
             rv = (BridgedIterator(body), *rv[1:])
+    _refuse_response_of_call(rv)
     return _flask_make_response(self, rv)
+
+
+def _refuse_response_of_call(rv: Any) -> None:
+    """Say what to return instead of what another service has answered."""
+    body = rv[0] if isinstance(rv, tuple) and rv else rv
+    module = sys.modules.get("carboy.http.response")
+    if module is not None and isinstance(body, module.Response):
+        raise TypeError(
+            f"the view has returned a carboy.http.Response, that of {body.request}: return what is "
+            "to be passed on of it, such as response.json(), response.text, or "
+            "(response.content, response.status_code)"
+        )
 
 
 def _result(self: Flask, rv: Any, caller: types.CodeType) -> Any:
@@ -93,13 +111,48 @@ REPLACEMENTS = {"async_to_sync": async_to_sync, "make_response": make_response}
 _replaced: dict[str, Any] = {}
 _installed = 0
 
+#: Functions of ``_taking_promises``, and what each stands for.
+_stood_for: weakref.WeakKeyDictionary[Callable[..., Any], Any] = weakref.WeakKeyDictionary()
+
+
+def take_promises() -> None:
+    """Let views return promises, whoever serves them."""
+    found = Flask.make_response
+    if found is not make_response and found not in _stood_for:
+        Flask.make_response = _taking_promises(found)  # type: ignore[assignment, method-assign]
+
+
+def _taking_promises(own: Callable[[Flask, Any], Response]) -> Callable[[Flask, Any], Response]:
+    @functools.wraps(own)
+    def make_response(self: Flask, rv: Any) -> Response:
+        if holds_promises(rv):
+            try:
+                rv = _result(self, rv, sys._getframe(1).f_code)
+            except asyncio.CancelledError as error:
+                raise RuntimeError(
+                    "a promise that the view has returned was cancelled. Where carboy does not "
+                    "serve, each async view has an event loop of its own, which ends with it: "
+                    "await the promise in the view, or test with pytest -p carboy.testing.takeover"
+                ) from error
+        _refuse_response_of_call(rv)
+        return own(self, rv)
+
+    _stood_for[make_response] = own
+    return make_response
+
+
+def _found(name: str) -> Any:
+    """Return Flask's method as somebody else has left it."""
+    found = getattr(Flask, name)
+    return _stood_for.get(found, found)
+
 
 def install() -> None:
     """Replace Flask's methods. Each call needs one of ``uninstall``."""
     global _flask_make_response, _installed
     _installed += 1
     for name, method in REPLACEMENTS.items():
-        if (found := getattr(Flask, name)) is not method:
+        if (found := _found(name)) is not method:
             _replaced[name] = found
             setattr(Flask, name, method)
     _flask_make_response = _replaced["make_response"]
@@ -107,7 +160,7 @@ def install() -> None:
 
 def replaced(name: str) -> Any:
     """Return the method that one of carboy's stands for, or will once it is installed."""
-    found = getattr(Flask, name)
+    found = _found(name)
     return _replaced[name] if found is REPLACEMENTS[name] else found
 
 

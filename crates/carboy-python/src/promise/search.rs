@@ -32,7 +32,8 @@ impl Drop for Counted {
     }
 }
 
-/// Whether something is a promise, or a dict, list or tuple with one somewhere in it.
+/// Whether something is a promise, or a dict, list or tuple with one somewhere in it, or of a class
+/// that is derived from those.
 #[pyfunction]
 pub(crate) fn holds_promises(value: &Bound<'_, PyAny>) -> bool {
     PROMISES.load(Ordering::Relaxed) > 0 && search(value, 0)
@@ -42,13 +43,13 @@ fn search(value: &Bound<'_, PyAny>, depth: usize) -> bool {
     if depth > DEEPEST_CONTAINER {
         return false;
     }
-    if let Ok(dict) = value.cast_exact::<PyDict>() {
+    if let Ok(dict) = value.cast::<PyDict>() {
         return dict.iter().any(|(_, value)| search(&value, depth + 1));
     }
-    if let Ok(list) = value.cast_exact::<PyList>() {
+    if let Ok(list) = value.cast::<PyList>() {
         return list.iter().any(|value| search(&value, depth + 1));
     }
-    if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+    if let Ok(tuple) = value.cast::<PyTuple>() {
         return tuple.iter().any(|value| search(&value, depth + 1));
     }
     value.is_exact_instance_of::<Promise>()
