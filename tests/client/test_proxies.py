@@ -148,8 +148,21 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         for other in ("10.0.0.0/8", "example.org", "127.0.0.2"):
             monkeypatch.setenv("NO_PROXY", other)
             assert text(upstream.url) == "proxied", other
-        monkeypatch.setenv("NO_PROXY", "example.org")
+        address = upstream.url.removeprefix("http://")
+        for excepted in (address, f"example.org {address}", "*:" + address.rpartition(":")[2]):
+            monkeypatch.setenv("NO_PROXY", excepted)
+            assert text(upstream.url) == "direct", excepted
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1:1,*.example.org")
         assert text("http://sub.nowhere.example/") == "proxied"
+        assert text(upstream.url) == "proxied"
+        with pytest.raises(http.ResolveError):
+            text("http://sub.example.org/")
+        for unusable in ("foo://proxy", "http://[::1", "socks4://proxy"):
+            monkeypatch.setenv("http_proxy", unusable)
+            with pytest.raises(
+                http.ProxyError, match=r"^http_proxy: the proxy's URL can't be used"
+            ):
+                text(upstream.url)
 
 
 def test_no_proxy_of_a_session() -> None:

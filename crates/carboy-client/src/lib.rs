@@ -20,6 +20,7 @@ mod error;
 mod event_stream;
 mod exchange;
 mod message;
+mod no_proxy;
 mod pool;
 mod proxy;
 mod raw_head;

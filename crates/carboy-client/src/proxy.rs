@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::no_proxy::NoProxy;
 use crate::{Error, ErrorKind};
 
 /// How a proxy is spoken to.
@@ -122,8 +122,13 @@ impl Proxy {
 /// Says for each URL which proxy it goes through.
 #[derive(Debug, Default)]
 pub struct ProxyRules {
-    matcher: Option<Matcher>,
+    http: Option<Setting>,
+    https: Option<Setting>,
+    no_proxy: NoProxy,
 }
+
+/// A proxy, or what is wrong with the one that the environment names.
+type Setting = Result<Arc<Proxy>, String>;
 
 impl ProxyRules {
     /// No proxy for anything.
@@ -131,15 +136,37 @@ impl ProxyRules {
         Self::default()
     }
 
-    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, as curl reads
-    /// them.
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. In lower case they come first, and
+    /// turn the others off if they are empty, as for Python's own `urllib`.
     pub fn from_environment() -> Self {
-        let excepted = ["no_proxy", "NO_PROXY"].map(std::env::var);
-        if excepted.iter().flatten().any(|hosts| excepts_all(hosts)) {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        // In a CGI program HTTP_PROXY is a header of the request: https://httpoxy.org.
+        if variable("REQUEST_METHOD").is_some() {
             return Self::none();
         }
+        let find = |name: &str| {
+            let upper = name.to_ascii_uppercase();
+            variable(name)
+                .map(|value| (name.to_owned(), value))
+                .or_else(|| variable(&upper).map(|value| (upper, value)))
+                .filter(|(_, value)| !value.trim().is_empty())
+        };
+        let setting = |name: &str| {
+            let (name, value) = find(name).or_else(|| find("all_proxy"))?;
+            let proxy = Proxy::parse(value.trim());
+            Some(
+                proxy
+                    .map(Arc::new)
+                    .map_err(|error| format!("{name}: {error}")),
+            )
+        };
         Self {
-            matcher: Some(Matcher::from_env()),
+            http: setting("http_proxy"),
+            https: setting("https_proxy"),
+            no_proxy: NoProxy::parse(&find("no_proxy").unwrap_or_default().1),
         }
     }
 
@@ -150,20 +177,14 @@ impl ProxyRules {
     ///
     /// `Proxy` when a URL can't be used.
     pub fn new(http: Option<&str>, https: Option<&str>, no_proxy: &str) -> Result<Self, Error> {
-        if excepts_all(no_proxy) {
-            return Ok(Self::none());
-        }
-        let mut builder = Matcher::builder();
-        if let Some(url) = http {
-            Proxy::parse(url)?;
-            builder = builder.http(url.to_owned());
-        }
-        if let Some(url) = https {
-            Proxy::parse(url)?;
-            builder = builder.https(url.to_owned());
-        }
+        let setting = |url: Option<&str>| {
+            let proxy = url.map(Proxy::parse).transpose()?;
+            Ok::<_, Error>(proxy.map(|proxy| Ok(Arc::new(proxy))))
+        };
         Ok(Self {
-            matcher: Some(builder.no(no_proxy.to_owned()).build()),
+            http: setting(http)?,
+            https: setting(https)?,
+            no_proxy: NoProxy::parse(no_proxy),
         })
     }
 
@@ -173,35 +194,19 @@ impl ProxyRules {
     ///
     /// `Proxy` when the environment names one that can't be used.
     pub(crate) fn find(&self, url: &Url) -> Result<Option<Arc<Proxy>>, Error> {
-        let Some(matcher) = &self.matcher else {
-            return Ok(None);
+        let setting = if url.scheme() == "https" {
+            &self.https
+        } else {
+            &self.http
         };
-        let Ok(uri) = url[..url::Position::AfterPort].parse::<http::Uri>() else {
-            return Ok(None);
-        };
-        let Some(found) = matcher.intercept(&uri) else {
-            return Ok(None);
-        };
-        let mut proxy = Proxy::parse(&found.uri().to_string())?;
-        if let Some((user, password)) = found.raw_auth() {
-            proxy.credentials = Some((user.to_owned(), password.to_owned()));
-        } else if let Some(basic) = found.basic_auth() {
-            proxy.credentials = decode_basic(basic.as_bytes());
+        match setting {
+            Some(setting) if !self.no_proxy.contains(url) => match setting {
+                Ok(proxy) => Ok(Some(Arc::clone(proxy))),
+                Err(message) => Err(Error::new(ErrorKind::Proxy, message.clone())),
+            },
+            _ => Ok(None),
         }
-        Ok(Some(Arc::new(proxy)))
     }
-}
-
-/// Whether a list of hosts that need no proxy says so of all of them.
-fn excepts_all(hosts: &str) -> bool {
-    hosts.split(',').any(|host| host.trim() == "*")
-}
-
-fn decode_basic(value: &[u8]) -> Option<(String, String)> {
-    let encoded = value.strip_prefix(b"Basic ")?;
-    let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
-    let (user, password) = decoded.split_once(':')?;
-    Some((user.to_owned(), password.to_owned()))
 }
 
 #[cfg(test)]
@@ -246,6 +251,47 @@ mod tests {
         );
         assert_eq!(proxy.authorization().as_deref(), Some("Basic dXNlcjpwQHNz"));
         assert!(!format!("{proxy:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn the_environment_is_read_as_python_reads_it() {
+        let rules = |variables: &[(&str, &str)]| {
+            ProxyRules::from_variables(|name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let of_http = |variables: &[(&str, &str)]| find(&rules(variables), "http://a.example/");
+        let proxy = Some("plain:80".to_owned());
+        assert_eq!(of_http(&[("HTTP_PROXY", "plain")]), proxy);
+        assert_eq!(
+            of_http(&[("http_proxy", "plain"), ("HTTP_PROXY", "other")]),
+            proxy
+        );
+        assert_eq!(of_http(&[("ALL_PROXY", "http://plain")]), proxy);
+        assert_eq!(
+            of_http(&[("http_proxy", ""), ("all_proxy", "plain")]),
+            proxy
+        );
+        assert_eq!(
+            of_http(&[("http_proxy", ""), ("HTTP_PROXY", "plain")]),
+            None
+        );
+        assert_eq!(of_http(&[("HTTPS_PROXY", "plain")]), None);
+        assert_eq!(
+            of_http(&[("HTTP_PROXY", "plain"), ("REQUEST_METHOD", "GET")]),
+            None
+        );
+        let but = |list| of_http(&[("HTTP_PROXY", "plain"), ("NO_PROXY", list)]);
+        assert_eq!(but("example"), None);
+        assert_eq!(but("a.example:81"), proxy);
+        for unusable in ["foo://plain", "http://[::1", "socks4://plain"] {
+            let error = rules(&[("ALL_PROXY", unusable)])
+                .find(&Url::parse("http://a.example/").unwrap())
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Proxy);
+            assert!(error.to_string().starts_with("ALL_PROXY: "), "{error}");
+        }
     }
 
     #[test]

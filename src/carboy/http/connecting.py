@@ -16,6 +16,12 @@ def proxies_of(
         return None if trust_env else (None, None, "")
     if isinstance(proxy, str):
         return (proxy, proxy, no_proxy)
-    known = {name.removesuffix("://"): url for name, url in proxy.items()}
+    known = {name.removesuffix("://").lower(): url for name, url in proxy.items()}
+    unknown = set(known) - {"http", "https", "all"}
+    if unknown:
+        raise ValueError(
+            f"proxy= is by 'http', 'https' or 'all', and not by {sorted(unknown)}: what no proxy "
+            "is named for goes without one"
+        )
     fallback = known.get("all")
     return (known.get("http", fallback), known.get("https", fallback), no_proxy)
