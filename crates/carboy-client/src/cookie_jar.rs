@@ -1,6 +1,8 @@
 //! Cookies, as RFC 6265 says, and not from a public suffix for all that is below it.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cookie_store::{Cookie, CookieStore, RawCookie, StoreAction};
@@ -110,6 +112,27 @@ fn is_too_long(cookie: &RawCookie<'_>) -> bool {
         || lengths.any(|length| length > LONGEST_ATTRIBUTE_BYTES)
 }
 
+/// Whether a cookie's name promises what is not so (RFC 6265bis section 4.1.3).
+fn breaks_its_prefix(cookie: &RawCookie<'_>, url: &Url) -> bool {
+    let has = |prefix: &str| {
+        let start = cookie.name().get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let is_of_host = has("__Host-");
+    let is_safe = url.scheme() == "https" && cookie.secure().unwrap_or(false);
+    let is_for_host = cookie.domain().is_none() && cookie.path() == Some("/");
+    ((is_of_host || has("__Secure-")) && !is_safe) || (is_of_host && !is_for_host)
+}
+
+/// The names of the cookies in a `Cookie` header.
+fn names_in(header: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let pairs = header.as_bytes().split(|byte| *byte == b';');
+    pairs.map(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next();
+        name.unwrap_or_default().trim_ascii()
+    })
+}
+
 /// A cookie as the jar holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCookie {
@@ -139,8 +162,8 @@ impl CookieJar {
             let Ok(cookie) = RawCookie::parse(text) else {
                 continue;
             };
-            if is_too_long(&cookie) || cookie.domain().is_some_and(|domain| is_public(domain, url))
-            {
+            let is_of_all = cookie.domain().is_some_and(|domain| is_public(domain, url));
+            if is_too_long(&cookie) || is_of_all || breaks_its_prefix(&cookie, url) {
                 continue;
             }
             // A cookie for somewhere else is left out.
@@ -149,18 +172,43 @@ impl CookieJar {
     }
 
     /// The value of the `Cookie` header for a request; `None` when there is no cookie for it.
-    pub fn header(&self, url: &Url) -> Option<HeaderValue> {
+    /// Those with longer paths come first, and else the older ones (RFC 6265 section 5.4).
+    ///
+    /// `given` are `Cookie` headers that the request has already: names in them are left out.
+    pub fn header<'a>(
+        &self,
+        url: &Url,
+        given: impl IntoIterator<Item = &'a HeaderValue>,
+    ) -> Option<HeaderValue> {
         let store = self.store();
         store.by_age.front()?;
-        let pairs: Vec<String> = store
+        let given: Vec<_> = given.into_iter().flat_map(names_in).collect();
+        let is_https = url.scheme() == "https";
+        let mut cookies: Vec<_> = store
             .cookies
-            .get_request_values(url)
-            .map(|(name, value)| format!("{name}={value}"))
+            .matches(url)
+            .into_iter()
+            // On this machine, too: a server that speaks plain HTTP shall not get them.
+            .filter(|cookie| is_https || !cookie.secure().unwrap_or(false))
+            .filter(|cookie| !given.contains(&cookie.name().as_bytes()))
             .collect();
+        if cookies.len() > 1 {
+            let age = |place: &Place| store.by_age.iter().position(|known| known == place);
+            cookies.sort_by_cached_key(|cookie| {
+                let place = Place::of(cookie);
+                (Reverse(place.path.len()), age(&place))
+            });
+        }
+        let mut pairs = String::new();
+        for cookie in cookies {
+            let separator = if pairs.is_empty() { "" } else { "; " };
+            let (name, value) = cookie.name_value();
+            write!(pairs, "{separator}{name}={value}").ok();
+        }
         if pairs.is_empty() {
             return None;
         }
-        HeaderValue::from_str(&pairs.join("; ")).ok()
+        HeaderValue::from_str(&pairs).ok()
     }
 
     /// Puts a cookie there, for the URL's host and all of its paths. `false` when the URL can have
@@ -240,7 +288,7 @@ mod tests {
     }
 
     fn sent(jar: &CookieJar, to: &str) -> String {
-        jar.header(&url(to))
+        jar.header(&url(to), [])
             .map(|value| value.to_str().unwrap().to_owned())
             .unwrap_or_default()
     }
@@ -263,6 +311,65 @@ mod tests {
         assert!(!sent(&jar, "http://shop.example.com/").contains("safe"));
         assert!(!sent(&jar, "https://shop.example.com/cart/").contains("gone"));
         assert_eq!(sent(&jar, "https://example.org/"), "");
+    }
+
+    #[test]
+    fn longer_paths_and_older_cookies_come_first() {
+        let jar = jar(
+            "http://shop.example/",
+            &[
+                "b=1; Path=/",
+                "a=2; Path=/",
+                "a=3; Path=/deep/er",
+                "a=4; Path=/deep",
+                "c=5; Path=/",
+            ],
+        );
+        assert_eq!(
+            sent(&jar, "http://shop.example/deep/er"),
+            "a=3; a=4; b=1; a=2; c=5"
+        );
+        let given = HeaderValue::from_static("a=own; c");
+        let header = jar.header(&url("http://shop.example/deep"), [&given]);
+        assert_eq!(header.unwrap(), "b=1");
+        let all = HeaderValue::from_static("a=1;b=2 ; c=3");
+        assert_eq!(jar.header(&url("http://shop.example/deep"), [&all]), None);
+    }
+
+    #[test]
+    fn what_is_to_be_secret_is_not_sent_in_the_clear() {
+        let jar = jar(
+            "https://127.0.0.1/",
+            &["safe=1; Secure; Path=/", "open=2; Path=/"],
+        );
+        assert_eq!(sent(&jar, "https://127.0.0.1/"), "safe=1; open=2");
+        assert_eq!(sent(&jar, "http://127.0.0.1/"), "open=2");
+    }
+
+    #[test]
+    fn names_keep_what_their_prefixes_promise() {
+        let names = |from: &str, cookies: &[&str]| {
+            let mut names: Vec<_> = jar(from, cookies)
+                .cookies()
+                .into_iter()
+                .map(|it| it.name)
+                .collect();
+            names.sort();
+            names
+        };
+        let cookies = [
+            "__Host-a=1; Secure; Path=/",
+            "__Host-b=1; Path=/",
+            "__Host-c=1; Secure; Path=/x",
+            "__Host-d=1; Secure",
+            "__Host-e=1; Secure; Path=/; Domain=shop.example",
+            "__Secure-f=1; Secure; Domain=shop.example",
+            "__secure-g=1",
+        ];
+        let kept = names("https://shop.example/", &cookies);
+        assert_eq!(kept, ["__Host-a", "__Secure-f"]);
+        assert!(names("http://shop.example/", &cookies).is_empty());
+        assert!(names("http://127.0.0.1/", &cookies).is_empty());
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(crate) fn assemble(
         headers.insert(header::AUTHORIZATION, value);
     }
     if let Some(jar) = &request.cookies
-        && let Some(cookies) = jar.header(url)
+        && let Some(cookies) = jar.header(url, headers.get_all(header::COOKIE))
     {
         headers.append(header::COOKIE, cookies);
         join_cookies(&mut headers);
