@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 from support.live import Live
+from support.raw_upstream import RawUpstream
 from support.upstream import Upstream, UpstreamCall
 
+import carboy
 from carboy import Promise, http
 
 if TYPE_CHECKING:
@@ -134,3 +137,27 @@ def test_chains_of_any_length_are_kept(upstream: Upstream, monkeypatch: pytest.M
         assert asyncio.run(main()) == {"a": [], "b": ["a"]}
     # The way is gone once. If each step went it again, this would take a minute.
     assert time.monotonic() - began < 20
+
+
+def test_calls_that_are_given_up_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBOY_HTTP_TIMELINE", "1")
+
+    def calls() -> None:
+        session = http.Session(trust_env=False)
+        with RawUpstream(lambda peer: peer.wait_for_end()) as silent:
+            session.get(f"{silent.url}/cancelled").cancel()
+            late = session.get(f"{silent.url}/late").timeout(0.01)
+            assert isinstance(late.exception(), TimeoutError)
+            with carboy.deadline(0.01):
+                over = session.get(f"{silent.url}/over")
+            assert isinstance(over.exception(), carboy.DeadlineExceeded)
+        cancelled, late_call, over_call = http.timeline()
+        assert isinstance(cancelled.error, asyncio.CancelledError)
+        assert isinstance(late_call.error, asyncio.CancelledError)
+        assert over_call.error is over.exception()
+        for call in (cancelled, late_call, over_call):
+            assert call.ended is not None
+            assert call.began <= call.ended
+            assert "pending" not in repr(call)
+
+    contextvars.Context().run(calls)

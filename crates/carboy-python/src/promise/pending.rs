@@ -1,8 +1,10 @@
 //! A promise that native code settles. How to use it is said in `mod.rs`.
 
-use carboy_promise::Resolver;
+use carboy_promise::{Outcome, Reaction, Resolver};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::host::{Core, PromiseHost, Value, reject};
 use super::object::Promise;
@@ -43,9 +45,21 @@ impl PendingPromise {
         self.resolver.promise().origin().causes.are_kept()
     }
 
-    /// Says of which HTTP call the outcome is, a `carboy.http.Call` or None.
+    /// Says of which HTTP call the outcome is, a `carboy.http.Call` or None. It is told when it has
+    /// ended without a response: that it was given up nobody else knows.
     pub(crate) fn set_call(&self, call: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.resolver.promise().origin().causes.set_call(call)
+        let promise = self.resolver.promise();
+        promise.origin().causes.set_call(call)?;
+        if !call.is_none() {
+            let (call, promise_of_call) = (call.clone().unbind(), promise.downgrade());
+            promise.observe(Reaction::Waiter(Box::new(move || {
+                let outcome = promise_of_call.upgrade().and_then(|it| it.outcome());
+                if let Some(Outcome::Rejected(failure)) = outcome {
+                    Python::attach(|py| end_call(call.bind(py), failure.error(py)));
+                }
+            })));
+        }
+        Ok(())
     }
 
     /// Fulfils the promise with a value as it is, awaitable or not. Without effect if the
@@ -65,6 +79,17 @@ impl PendingPromise {
     }
 }
 
+fn end_call(call: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) {
+    let py = call.py();
+    let keywords = PyDict::new(py);
+    let ended = keywords
+        .set_item(intern!(py, "error"), error)
+        .and_then(|()| call.call_method(intern!(py, "end"), (), Some(&keywords)));
+    if let Err(error) = ended {
+        error.write_unraisable(py, None);
+    }
+}
+
 impl Drop for PendingPromise {
     fn drop(&mut self) {
         if self.is_settled() {
@@ -73,7 +98,10 @@ impl Drop for PendingPromise {
         // Once the interpreter ends, nobody waits any more.
         Python::try_attach(|py| {
             pending_error::preserved(py, || {
-                let error = PyRuntimeError::new_err("the work for this promise was given up");
+                let error = PyRuntimeError::new_err(
+                    "the work for this promise was given up: the event loop or the program has \
+                     ended before it; wait for it by 'await' or result()",
+                );
                 reject(py, &self.resolver, error);
             });
         });
