@@ -29,6 +29,7 @@ _T1 = TypeVar("_T1")
 _T2 = TypeVar("_T2")
 _T3 = TypeVar("_T3")
 _T4 = TypeVar("_T4")
+_T5 = TypeVar("_T5")
 _U = TypeVar("_U")
 _V = TypeVar("_V")
 _E = TypeVar("_E", bound=BaseException)
@@ -166,6 +167,9 @@ class Promise(Generic[_T_co]):
     def tap(
         self, function: Callable[[_T_co], object], /, *, on: _Place = None
     ) -> Promise[_T_co]: ...
+    @overload
+    def or_else(self, value: Awaitable[_V], /) -> Promise[_T_co | _V]: ...
+    @overload
     def or_else(self, value: _V, /) -> Promise[_T_co | _V]: ...
     @overload
     def timeout(self, seconds: float) -> Promise[_T_co]: ...
@@ -183,6 +187,15 @@ class Promise(Generic[_T_co]):
     @overload
     @staticmethod
     def all(first: Awaitable[_T1], /) -> Promise[tuple[_T1]]: ...
+    # mypy takes the items of a tuple for objects else, where they are promises of unlike values.
+    @overload
+    @staticmethod
+    def all(promises: tuple[Awaitable[_T1], Awaitable[_T2]], /) -> Promise[list[_T1 | _T2]]: ...
+    @overload
+    @staticmethod
+    def all(
+        promises: tuple[Awaitable[_T1], Awaitable[_T2], Awaitable[_T3]], /
+    ) -> Promise[list[_T1 | _T2 | _T3]]: ...
     @overload
     @staticmethod
     def all(promises: Iterable[Awaitable[_T]], /) -> Promise[list[_T]]: ...
@@ -205,6 +218,19 @@ class Promise(Generic[_T_co]):
     ) -> Promise[tuple[_T1, _T2, _T3, _T4]]: ...
     @overload
     @staticmethod
+    def all(
+        first: Awaitable[_T1],
+        second: Awaitable[_T2],
+        third: Awaitable[_T3],
+        fourth: Awaitable[_T4],
+        fifth: Awaitable[_T5],
+        /,
+    ) -> Promise[tuple[_T1, _T2, _T3, _T4, _T5]]: ...
+    @overload
+    @staticmethod
+    def all(*promises: Awaitable[_T]) -> Promise[tuple[_T, ...]]: ...
+    @overload
+    @staticmethod
     def all(*promises: Any) -> Promise[tuple[Any, ...]]: ...
     @overload
     @staticmethod
@@ -219,6 +245,18 @@ class Promise(Generic[_T_co]):
     def all_settled(
         promises: Iterable[Awaitable[_T]], /
     ) -> Promise[list[Fulfilled[_T] | Rejected]]: ...
+    @overload
+    @staticmethod
+    def all_settled(
+        first: Awaitable[_T1], second: Awaitable[_T2], /
+    ) -> Promise[tuple[Fulfilled[_T1] | Rejected, Fulfilled[_T2] | Rejected]]: ...
+    @overload
+    @staticmethod
+    def all_settled(
+        first: Awaitable[_T1], second: Awaitable[_T2], third: Awaitable[_T3], /
+    ) -> Promise[
+        tuple[Fulfilled[_T1] | Rejected, Fulfilled[_T2] | Rejected, Fulfilled[_T3] | Rejected]
+    ]: ...
     @overload
     @staticmethod
     def all_settled(*promises: Awaitable[_T]) -> Promise[tuple[Fulfilled[_T] | Rejected, ...]]: ...
@@ -261,6 +299,24 @@ class Promise(Generic[_T_co]):
     ) -> Promise[_U]: ...
     @overload
     @staticmethod
+    def join(
+        first: Awaitable[_T1],
+        second: Awaitable[_T2],
+        third: Awaitable[_T3],
+        function: Callable[[_T1, _T2, _T3], Awaitable[_U]],
+        /,
+    ) -> Promise[_U]: ...
+    @overload
+    @staticmethod
+    def join(
+        first: Awaitable[_T1],
+        second: Awaitable[_T2],
+        third: Awaitable[_T3],
+        function: Callable[[_T1, _T2, _T3], _U],
+        /,
+    ) -> Promise[_U]: ...
+    @overload
+    @staticmethod
     def join(*promises_and_function: Any) -> Promise[Any]: ...
     @overload
     @staticmethod
@@ -298,6 +354,10 @@ class Promise(Generic[_T_co]):
     def __len__(self) -> NoReturn: ...
     def __iter__(self) -> NoReturn: ...
     def __contains__(self, item: object, /) -> NoReturn: ...
+    def __enter__(self) -> NoReturn: ...
+    def __exit__(self, *_args: object) -> None: ...
+    def __aenter__(self) -> NoReturn: ...
+    def __aexit__(self, *_args: object) -> None: ...
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
 @final

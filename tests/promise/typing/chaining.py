@@ -72,6 +72,8 @@ assert_type(user.catch(KeyError, lambda error: len(error.args) == 1), Promise[Us
 assert_type(user.catch((KeyError, ValueError), mend), Promise[User | bytes])
 
 assert_type(user.or_else(None), Promise[User | None])
+assert_type(user.or_else(load_user(2)), Promise[User])
+assert_type(user.or_else(Promise.resolve(1)), Promise[User | int])
 assert_type(user.tap(print), Promise[User])
 assert_type(user.finally_(lambda: print("done")), Promise[User])
 assert_type(user.shield(), Promise[User])

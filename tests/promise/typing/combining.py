@@ -42,7 +42,13 @@ assert_type(Promise.all(a, b), Promise[tuple[int, str]])
 assert_type(Promise.all(a, text()), Promise[tuple[int, str]])
 assert_type(Promise.all(a, b, c), Promise[tuple[int, str, bytes]])
 assert_type(Promise.all(a, b, c, a), Promise[tuple[int, str, bytes, int]])
+assert_type(Promise.all(a, b, c, a, b), Promise[tuple[int, str, bytes, int, str]])
+assert_type(Promise.all(a, a, a, a, a, a), Promise[tuple[int, ...]])
+assert_type(Promise.all(*[a, a]), Promise[tuple[int, ...]])
 assert_type(Promise.all([a, a]), Promise[list[int]])
+assert_type(Promise.all((a, b)), Promise[list[int | str]])
+assert_type(Promise.all((a, text(), c)), Promise[list[int | str | bytes]])
+assert_type(Promise.all((a, a, a, a)), Promise[list[int]])
 assert_type(Promise.all({"a": a}), Promise[dict[str, int]])
 assert_type(Promise.all(text(value) for value in range(3)), Promise[list[str]])
 
@@ -56,7 +62,16 @@ def of_coroutines(coroutines: list[Coroutine[Any, Any, int]]) -> Promise[list[in
 
 
 assert_type(Promise.all_settled(a), Promise[tuple[Fulfilled[int] | Rejected]])
-assert_type(Promise.all_settled(a, a), Promise[tuple[Fulfilled[int] | Rejected, ...]])
+assert_type(
+    Promise.all_settled(a, b), Promise[tuple[Fulfilled[int] | Rejected, Fulfilled[str] | Rejected]]
+)
+assert_type(
+    Promise.all_settled(a, b, c),
+    Promise[
+        tuple[Fulfilled[int] | Rejected, Fulfilled[str] | Rejected, Fulfilled[bytes] | Rejected]
+    ],
+)
+assert_type(Promise.all_settled(a, a, a, a), Promise[tuple[Fulfilled[int] | Rejected, ...]])
 assert_type(Promise.all_settled([a]), Promise[list[Fulfilled[int] | Rejected]])
 assert_type(Promise.all_settled({"a": a}), Promise[dict[str, Fulfilled[int] | Rejected]])
 
@@ -82,6 +97,13 @@ async def later_add(first: int, second: str) -> complex:
 
 assert_type(Promise.join(a, b, add), Promise[float])
 assert_type(Promise.join(a, b, later_add), Promise[complex])
+
+
+def add_three(first: int, second: str, third: bytes) -> float:
+    return first + len(second) + len(third)
+
+
+assert_type(Promise.join(a, b, c, add_three), Promise[float])
 assert_type(Promise.call(add, a, b), Promise[float])
 assert_type(Promise.call(text, a), Promise[str])
 assert_type(Promise.map([1, 2], length), Promise[list[float]])

@@ -74,6 +74,27 @@ impl Promise {
         self.refuse(py, "it contains nothing")
     }
 
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.refuse(
+            py,
+            "'with' needs what it is the promise of, and a stream is http.stream(…)",
+        )
+    }
+
+    // `with` asks for it first, and never calls it.
+    #[pyo3(signature = (*_args))]
+    fn __exit__(_slf: &Bound<'_, Self>, _args: &Bound<'_, PyTuple>) {}
+
+    fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.refuse(
+            py,
+            "'async with' needs what it is the promise of, and a stream is http.stream(…)",
+        )
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __aexit__(_slf: &Bound<'_, Self>, _args: &Bound<'_, PyTuple>) {}
+
     /// Two promises are equal if they are the same. With a value, none is compared.
     fn __richcmp__(
         slf: &Bound<'_, Self>,
