@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,3 +129,66 @@ def test_a_time_may_be_as_long_as_one_likes(upstream: RawUpstream, seconds: floa
     )
     assert session.get(upstream.url).result().ok
     assert session.get(upstream.url, timeout=(seconds, seconds)).result().ok
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"verify": False}, "that is a setting of sessions, Session(verify=...)"),
+        ({"proxies": {}}, "that is a setting of sessions, Session(proxy={...})"),
+        ({"follow_redirects": True}, "it is 'allow_redirects' here"),
+        ({"timout": 1}, "request() got an unexpected keyword argument 'timout'"),
+        ({"timeout": (1, 2, 3)}, "Timeout(connect=1, read=5, write=5, pool=1, total=10)"),
+        ({"content": 5}, "int can't be sent as content: that is bytes, text, an open file"),
+        ({"content": Path("x")}, "can't be sent as content: open it: open(path, 'rb')"),
+        ({"files": {"f": Path("x")}}, "open it by open(path, 'rb')"),
+    ],
+)
+def test_what_belongs_elsewhere_is_told_with_the_way_there(
+    options: dict[str, Any], message: str
+) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: http.post("http://127.0.0.1:1/", **options),
+        lambda: http.Session().put("http://127.0.0.1:1/", **options),
+        lambda: http.get("http://127.0.0.1:1/", **options),
+        lambda: http.stream("GET", "http://127.0.0.1:1/", **options),
+    ]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+            call()
+
+
+def test_proxies_are_named_by_schemes() -> None:
+    with pytest.raises(ValueError, match="proxy= is by 'http', 'https' or 'all', and not by"):
+        http.Session(proxy={"htp": "http://127.0.0.1:1"}).get("http://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "it is empty"),
+        ("127.0.0.1/x", "it begins with neither http:// nor https://"),
+        ("/x", "it begins with neither http:// nor https://"),
+        ("http:///x", "it has no host"),
+        ("https://", "empty host"),
+    ],
+)
+def test_a_url_that_can_not_be_called_is_told_with_the_reason(url: str, reason: str) -> None:
+    for options in ({}, {"timeout": 5}):
+        with pytest.raises(http.InvalidURL, match=re.escape(f"can't be used: {reason}")):
+            http.get(url, **options).result()  # type: ignore[arg-type]
+
+
+def test_a_stream_without_its_block_is_told(upstream: RawUpstream) -> None:
+    call = http.stream("GET", upstream.url)
+    with pytest.raises(AttributeError, match=r"status_code is an attribute of the response.*with"):
+        call.status_code  # noqa: B018
+    with pytest.raises(AttributeError, match="'StreamedCall' object has no attribute 'nothing'"):
+        call.nothing  # noqa: B018
+    with call as response:
+        assert response.status_code == 200
+    promise = http.get(upstream.url, stream=True)
+    expected = r"http\.stream\(…\).*use 'await'.*test_arguments\.py"
+    with pytest.raises(TypeError, match=expected), promise:
+        pass
+    promise.result().close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ def test_base_urls(upstream: RawUpstream) -> None:
     assert target("/v1", "") == "/v1"
     assert target("/v1", f"{upstream.url}/whole") == "/whole"
     assert target("/v1", "/a?next=http://elsewhere/") == "/v1/a?next=http://elsewhere/"
+    assert target("/v1?key=7", "a") == "/v1/a?key=7"
+    assert target("/v1?key=7", "a?b=c#d") == "/v1/a?key=7&b=c"
+    assert target("/v1?key=7", "") == "/v1?key=7"
 
 
 def test_whatever_is_changed_the_next_call_has(upstream: RawUpstream) -> None:
@@ -169,6 +173,58 @@ def test_hooks_see_and_change_requests_and_see_responses(upstream: RawUpstream) 
         http.Session(hooks={"responses": []})
 
 
+def test_a_hook_may_be_one_function(upstream: RawUpstream) -> None:
+    seen: list[int] = []
+
+    def note(response: http.Response) -> None:
+        seen.append(response.status_code)
+
+    with http.Session(hooks={"response": note}, trust_env=False) as session:
+        session.get(upstream.url).result()
+        session.hooks["response"] = note  # type: ignore[assignment]
+        session.get(upstream.url).result()
+    assert seen == [200, 200]
+    with pytest.raises(TypeError, match="a hook for each request is to be a function, not 'x'"):
+        http.Session(hooks={"request": ["x"]})  # type: ignore[list-item]
+
+
+def test_hooks_may_be_async(upstream: RawUpstream) -> None:
+    async def token() -> str:
+        await asyncio.sleep(0)
+        return "token"
+
+    async def authorize(request: http.Request) -> None:
+        request.headers["Authorization"] = f"Bearer {await token()}"
+
+    def count(request: http.Request) -> None:
+        request.headers["X-Seen"] = request.headers["Authorization"]
+
+    session = http.Session(hooks={"request": [authorize, count]}, trust_env=False)
+
+    def sent() -> dict[str, str]:
+        return headers_of(upstream.requests.pop())
+
+    async def main() -> None:
+        assert (await session.post(upstream.url, json={})).ok
+        assert sent()["x-seen"] == "Bearer token"
+        async with session.stream("GET", upstream.url) as response:
+            assert await response.aread() == b'{"a": 1}'
+        assert sent()["x-seen"] == "Bearer token"
+
+    assert session.get(upstream.url).result().json() == {"a": 1}
+    assert sent()["authorization"] == "Bearer token"
+    asyncio.run(main())
+    carboy.run(main())
+
+    async def refuse(request: http.Request) -> None:
+        raise PermissionError(str(request))
+
+    session.hooks["request"] = [refuse]
+    with pytest.raises(PermissionError, match=f"GET {upstream.url}"):
+        session.get(upstream.url).result()
+    assert not upstream.requests
+
+
 def test_timings(upstream: RawUpstream) -> None:
     with http.Session(trust_env=False) as session:
         first, second = (session.get(upstream.url).result() for _ in range(2))
@@ -259,6 +315,48 @@ def test_what_is_not_json_is_told_as_the_standard_library_tells_it(content: byte
         with pytest.raises(type(expected.value)) as raised:
             response.json()
         assert str(raised.value) == str(expected.value)
+
+
+def test_json_in_an_encoding_that_the_server_names() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=latin-1\r\n"
+    with RawUpstream.answering(head + b'Content-Length: 9\r\n\r\n{"a":"\xfc"}') as upstream:
+        assert http.get(upstream.url).result().json() == {"a": "ü"}
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    answer = head + b'Content-Length: 9\r\n\r\n{"a":"\xfc"}'
+    with RawUpstream.answering(answer) as upstream, pytest.raises(UnicodeDecodeError):
+        http.get(upstream.url).result().json()
+
+
+def test_what_is_not_json_is_told_with_what_it_is() -> None:
+    head = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n"
+    with RawUpstream.answering(head + b"Content-Length: 6\r\n\r\n<html>") as upstream:
+        response = http.get(f"{upstream.url}/?token=secret").result()
+    with pytest.raises(json.JSONDecodeError) as caught:
+        response.json()
+    [note] = caught.value.__notes__
+    assert note == (
+        f"The response, 502 Bad Gateway for GET {upstream.url}/?token=[secret], has content of "
+        "text/html, 6 bytes."
+    )
+
+
+def test_a_cookie_of_one_call_takes_the_place_of_the_servers() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n"
+    with (
+        RawUpstream.answering(answer) as upstream,
+        http.Session(trust_env=False) as session,
+    ):
+
+        def sent(**options: Any) -> str | None:
+            session.get(upstream.url, **options).result()
+            return headers_of(upstream.requests[-1]).get("cookie")
+
+        assert sent() is None
+        assert sent() == "a=1; b=2"
+        assert sent(cookies={"a": "own"}) == "a=own; b=2"
+        assert sent(headers={"Cookie": "b=own; c=3"}) == "b=own; c=3; a=1"
+        session.cookies["b"] = "session"
+        assert sent() == "b=session; a=1"
 
 
 def test_cookies_of_redirects(upstream: RawUpstream) -> None:

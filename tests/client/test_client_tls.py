@@ -74,7 +74,7 @@ def test_unknown_authorities(authority: trustme.CA, trusted: Path, tmp_path: Pat
     stranger = tmp_path / "stranger.pem"
     trustme.CA(organization_name="strangers").cert_pem.write_to_path(str(stranger))
     with serve(server_context(authority.issue_cert("127.0.0.1"))) as upstream:
-        refuses(session_trusting(stranger), upstream.url, "UnknownIssuer")
+        refuses(session_trusting(stranger), upstream.url, "verify= can name.*UnknownIssuer")
         # The platform's authorities don't know it either: that is the default.
         refuses(session_trusting(True), upstream.url, "UnknownIssuer")
 
@@ -171,7 +171,7 @@ def test_client_certificates(
         for cert in (whole, str(whole), (chain, key)):
             with session_trusting(trusted, cert=cert) as session:
                 assert session.get(upstream.url).result().text == "fine"
-    with pytest.raises(ValueError, match="certificate"):
+    with pytest.raises(ValueError, match=r"cert='.*authority\.pem': there is no PEM private key"):
         session_trusting(trusted, cert=trusted.with_name("authority.pem")).get(upstream.url)
 
 
@@ -179,5 +179,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         session_trusting(tmp_path / "missing.pem").get("https://127.0.0.1:1/")
     (tmp_path / "empty.pem").write_text("nothing")
-    with pytest.raises(ValueError, match="no PEM certificate"):
+    with pytest.raises(ValueError, match=r"verify='.*empty\.pem': there is no PEM certificate in"):
         session_trusting(tmp_path / "empty.pem").get("https://127.0.0.1:1/")
+    with pytest.raises(TypeError, match=r"verify= is to be True, False, a PEM file.*not None"):
+        session_trusting(None).get("https://127.0.0.1:1/")

@@ -13,7 +13,7 @@ use crate::response::ResponseHead;
 use crate::sending::UploadProgress;
 use crate::timings::Stopwatch;
 use crate::upload::RequestBody;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, for_display};
 
 /// One call on its way.
 pub(crate) struct Call {
@@ -98,12 +98,18 @@ impl Call {
                 ErrorKind::TooManyRedirects,
                 format!(
                     "more than {limit} redirects, the last one from {}",
-                    head.url
+                    for_display(head.url.as_str())
                 ),
             ));
         }
         let next = redirect::location(&head.url, &head.headers)?;
-        crate::target::is_tls(&next)?;
+        if let Err(error) = crate::target::is_tls(&next) {
+            let message = format!(
+                "the server redirects to {}: {error}",
+                for_display(next.as_str())
+            );
+            return Err(Error::new(error.kind(), message));
+        }
         let method = redirect::method_after(head.status, &request.method);
         if method != request.method {
             request.method = method;
@@ -113,8 +119,9 @@ impl Call {
             return Err(Error::new(
                 ErrorKind::InvalidRequest,
                 format!(
-                    "the server redirects to {next} and wants the content there, but that is a \
-                     stream that was sent already"
+                    "the server redirects to {} and wants the content there, but that is a \
+                     stream that was sent already",
+                    for_display(next.as_str())
                 ),
             ));
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, Error as RustlsError};
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as RustlsError};
 
 use crate::dial::dial;
 use crate::settings::{HttpVersions, TlsVersions};
@@ -143,22 +143,22 @@ impl Connector {
 }
 
 async fn handshake(config: Arc<ClientConfig>, host: &str, socket: Socket) -> Result<Socket, Error> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::caused(
-            ErrorKind::Tls,
-            format!("no TLS connection to {host}"),
-            error,
-        )
+    let failed = |reason: &str, error: Box<dyn std::error::Error + Send + Sync>| {
+        let message = format!("no TLS connection to {host}{reason}");
+        Error::caused(ErrorKind::Tls, message, error)
     };
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.into()))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed("", error.into()))?;
     let connecting = TlsConnector::from(config).connect(name, socket);
     let stream = connecting.await.map_err(|error| {
-        let is_tls = error
-            .get_ref()
-            .and_then(|cause| cause.downcast_ref::<RustlsError>())
-            .is_some();
-        if is_tls || error.kind() == io::ErrorKind::UnexpectedEof {
-            failed(error.into())
+        let cause = error.get_ref();
+        let of_tls = cause.and_then(|cause| cause.downcast_ref::<RustlsError>());
+        let unknown = RustlsError::InvalidCertificate(CertificateError::UnknownIssuer);
+        if of_tls == Some(&unknown) {
+            let reason = ", whose certificate is of nobody who is trusted here (verify= can name \
+                          further authorities)";
+            failed(reason, error.into())
+        } else if of_tls.is_some() || error.kind() == io::ErrorKind::UnexpectedEof {
+            failed("", error.into())
         } else {
             let message = format!("the connection to {host} broke during the TLS handshake");
             Error::caused(ErrorKind::Connect, message, error)

@@ -129,6 +129,7 @@ class Multipart:
             raise TypeError(
                 f"the file {name!r} is to be bytes, str or an open file, not "
                 f"{type(content).__name__}"
+                + (": open it by open(path, 'rb')" if isinstance(content, os.PathLike) else "")
             )
         return self._head(disposition, headers), content
 

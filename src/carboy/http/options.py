@@ -48,3 +48,23 @@ class CallOptions(StreamOptions, total=False):
     """The options of a call; see ``Session.request``."""
 
     stream: bool
+
+
+#: What is a setting of sessions, and what users of other clients call differently.
+_OF_SESSIONS = frozenset(
+    {"base_url", "cert", "hooks", "http_versions", "limits", "max_redirects", "no_proxy", "proxy"}
+    | {"trust_env", "uds", "verify"}
+)
+_OTHER_NAMES = {"body": "content", "follow_redirects": "allow_redirects", "query": "params"}
+
+
+def unknown_option(name: str) -> str:
+    """Return the message for an option that calls don't have."""
+    message = f"request() got an unexpected keyword argument {name!r}"
+    if name == "proxies":
+        return f"{message}: that is a setting of sessions, Session(proxy={{...}})"
+    if name in _OF_SESSIONS:
+        return f"{message}: that is a setting of sessions, Session({name}=...)"
+    if name in _OTHER_NAMES:
+        return f"{message}: it is {_OTHER_NAMES[name]!r} here"
+    return message

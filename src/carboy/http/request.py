@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -88,6 +89,19 @@ def text_of_url(url: Any) -> str:
         "the URL is to be a str, or an object for URLs whose text it is, as httpx.URL and yarl.URL,"
         f" not {url!r}"
     )
+
+
+def joined_url(base_url: str, url: str) -> str:
+    """Return a URL that is appended to a base URL, unless it is whole."""
+    if not base_url or "://" in url.partition("?")[0]:
+        return url
+    base, mark, query = base_url.partition("?")
+    if not mark:
+        return f"{base.rstrip('/')}/{url.lstrip('/')}" if url else base
+    url, hash_mark, fragment = url.partition("#")
+    path, _, own_query = url.partition("?")
+    joined = f"{base.rstrip('/')}/{path.lstrip('/')}" if path else base
+    return f"{joined}?{'&'.join(filter(None, (query, own_query)))}{hash_mark}{fragment}"
 
 
 def _pairs(items: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -198,7 +212,15 @@ def encode_body(
         return _file_source(body, _declared_length(headers))
     if isinstance(body, (Iterable, AsyncIterable)):
         return source_of(body, _declared_length(headers))
-    raise TypeError(f"{type(body).__name__} can't be sent as content")
+    way_out = (
+        "open it: open(path, 'rb')"
+        if isinstance(body, os.PathLike)
+        else (
+            "that is bytes, text, an open file, an iterable or an async iterable of bytes; "
+            "json= sends other values as JSON"
+        )
+    )
+    raise TypeError(f"{type(body).__name__} can't be sent as content: {way_out}")
 
 
 def _is_pairs(body: Any) -> bool:

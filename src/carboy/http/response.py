@@ -209,6 +209,9 @@ class Response:
     def json(self, **options: Any) -> Any:
         """Return what the content means as JSON.
 
+        It is UTF-8, or UTF-16 or UTF-32, as RFC 8259 says; if it is not, it is in the encoding
+        that the server names.
+
         Args:
             options: Passed on to ``json.loads``.
 
@@ -219,7 +222,19 @@ class Response:
             scanned = self._data.json()
             if scanned is not None:
                 return scanned[0]
-        return json_module.loads(self.content, **options)
+        try:
+            return json_module.loads(self.content, **options)
+        except UnicodeDecodeError:
+            if self.encoding == "utf-8":
+                raise
+            return json_module.loads(self.text, **options)
+        except json_module.JSONDecodeError as error:
+            content_type = self.headers.get("content-type", "no type")
+            error.add_note(
+                f"The response, {self.status_code} {self.reason} for {self.request}, has content "
+                f"of {content_type}, {len(self.content)} bytes."
+            )
+            raise
 
     # A stream.
 

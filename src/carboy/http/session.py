@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Never, Self, Unpack
 
 from carboy._carboy import (
     CallTemplate,
@@ -24,12 +24,15 @@ from carboy.http.connecting import proxies_of
 from carboy.http.cookies import Cookies
 from carboy.http.dependencies import begin_after
 from carboy.http.headers import Headers, HeaderTypes
+from carboy.http.hooks import call_hooks, hooks_for, hooks_of
+from carboy.http.options import unknown_option
 from carboy.http.request import (
     ContentTypes,
     DataTypes,
     ParamsTypes,
     Request,
     encode_body,
+    joined_url,
     text_of_url,
     with_params,
 )
@@ -41,10 +44,11 @@ from carboy.http.trust import trust_settings
 from carboy.http.upload import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from carboy._carboy import HttpAuthentication, ResponseData
+    from carboy.http.hooks import HookTypes
     from carboy.http.multipart import FilesTypes
     from carboy.http.options import (
         CallOptions,
@@ -93,8 +97,8 @@ class Session(PlainCalls):
         trust_env: Whether proxies and ``.netrc`` are taken from the environment.
         http_versions: ``negotiated``, ``1.1`` or ``2``.
         uds: The path of a Unix socket that takes all calls.
-        hooks: Functions that are called with each ``request`` before it is sent, and with each
-            ``response``.
+        hooks: Functions, sync or async ones, that are called with each ``request`` before it is
+            sent, and with each ``response``.
     """
 
     def __init__(
@@ -117,7 +121,7 @@ class Session(PlainCalls):
         trust_env: bool = True,
         http_versions: str = "negotiated",
         uds: str | None = None,
-        hooks: Mapping[str, Iterable[Callable[[Any], Any]]] | None = None,
+        hooks: HookTypes | None = None,
     ) -> None:
         self.base_url = base_url if base_url == "" else text_of_url(base_url)
         self.headers = Headers(headers)
@@ -136,10 +140,7 @@ class Session(PlainCalls):
         self.verify = verify
         self.cert = cert
         self.trust_env = trust_env
-        self.hooks = {name: list(functions) for name, functions in (hooks or {}).items()}
-        unknown = set(self.hooks) - {"request", "response"}
-        if unknown:
-            raise ValueError(f"there are hooks 'request' and 'response', and not {sorted(unknown)}")
+        self.hooks = hooks_of(hooks)
         self._proxy = proxy
         self._no_proxy = no_proxy
         self._http_versions = http_versions
@@ -194,6 +195,7 @@ class Session(PlainCalls):
         allow_redirects: bool | None = None,
         retries: Retries | int | None = None,
         stream: bool = False,
+        **unknown: Never,
     ) -> Promise[Response]:
         """Begin a call, and return the promise of its response.
 
@@ -217,11 +219,14 @@ class Session(PlainCalls):
             retries: When the call is made again.
             stream: Whether the content is read later, piece by piece; use the response in
                 ``with`` or ``async with``.
+            unknown: Options that there are not, to say where they belong.
 
         Raises:
-            TypeError: If the arguments contradict each other.
+            TypeError: If the arguments contradict each other, or there is no such option.
             ValueError: If something can't be sent.
         """
+        if unknown:
+            raise TypeError(unknown_option(next(iter(unknown))))
         arguments = {
             "url": url,
             "params": params,
@@ -267,7 +272,7 @@ class Session(PlainCalls):
     ) -> Promise[Response]:
         """Begin a call, among whose arguments there is no promise."""
         method = method.upper()
-        url = with_params(self._absolute(url), self.params)
+        url = with_params(joined_url(self.base_url, text_of_url(url)), self.params)
         url = with_params(url, params)
         pairs = self.headers.multi_items()
         if headers is not None:
@@ -280,10 +285,39 @@ class Session(PlainCalls):
         request = Request(method, url, pairs)
         request.source = body if isinstance(body, Source) else None
         request.call = begin_call(method, url)
-        for hook in self.hooks.get("request", ()):
-            hook(request)
-            method, url = request.method, request.url
-            pairs = request.headers.multi_items()
+        send = functools.partial(
+            self._send,
+            request,
+            body,
+            auth=auth,
+            timeout=timeout,
+            allow_redirects=allow_redirects,
+            retries=retries,
+            is_streamed=is_streamed,
+        )
+        if is_streamed:
+            request.place = place
+        # Without hooks there is no need for the headers as an object.
+        if not self.hooks.get("request"):
+            return send(pairs)
+        waiting = call_hooks(hooks_for(self.hooks, "request"), request)
+        if waiting is None:
+            return send(request.headers.multi_items())
+        return Promise(waiting).then(lambda _: send(request.headers.multi_items()))
+
+    def _send(
+        self,
+        request: Request,
+        body: bytes | Source | None,
+        pairs: list[tuple[str, str]],
+        *,
+        auth: AuthTypes | None,
+        timeout: TimeoutTypes | _Default,
+        allow_redirects: bool | None,
+        retries: Retries | int | None,
+        is_streamed: bool,
+    ) -> Promise[Response]:
+        """Send a request that is ready."""
         redirects = None
         if self.allow_redirects if allow_redirects is None else allow_redirects:
             redirects = self.max_redirects
@@ -293,20 +327,19 @@ class Session(PlainCalls):
         again = self.retries if retries is None else _retries(retries)
         response_class: Callable[[Request, ResponseData], Response] = Response
         if is_streamed:
-            request.place = place
             response_class = StreamedResponse
         elif request.call is not None:
             response_class = _noted_response
         promise: Promise[Response] = self._native.send(
             request,
             response_class,
-            method,
-            url,
+            request.method,
+            request.url,
             pairs,
             body.native() if isinstance(body, Source) else body,
             limits.as_tuple(),
             redirects,
-            self._authentication(auth, url, pairs),
+            self._authentication(auth, request.url, pairs),
             again.as_tuple() if again.attempts else None,
             self.cookies.jar if self._keeps_cookies else None,
             self._way(),
@@ -314,7 +347,7 @@ class Session(PlainCalls):
             is_streamed=is_streamed,
             repeats_stale=again.stale_connections,
         )
-        for hook in self.hooks.get("response", ()):
+        for hook in hooks_for(self.hooks, "response"):
             promise = promise.tap(hook)
         return promise
 
@@ -335,7 +368,8 @@ class Session(PlainCalls):
         changes = self._count_changes()
         has_own = "authorization" in self.headers
         may_have_netrc = self.auth is None and self.trust_env and not has_own and has_netrc()
-        if self.hooks or self.params or may_have_netrc or are_all_noted():
+        is_unusual = self.hooks or self.params or "?" in self.base_url
+        if is_unusual or may_have_netrc or are_all_noted():
             return None
         pairs = self.headers.multi_items()
         if self.cookies.own:
@@ -356,12 +390,6 @@ class Session(PlainCalls):
         )
         self._keep_template(template, changes)
         return template
-
-    def _absolute(self, url: str) -> str:
-        url = text_of_url(url)
-        if not self.base_url or "://" in url.partition("?")[0]:
-            return url
-        return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}" if url else self.base_url
 
     def _authentication(
         self, auth: AuthTypes | None, url: str, pairs: list[tuple[str, str]]

@@ -74,6 +74,11 @@ def timeout_of(value: TimeoutTypes, default: Timeout) -> Timeout:
     if value is None:
         return Timeout(None, None, None, None, None)
     if isinstance(value, tuple):
+        if len(value) != 2:
+            raise ValueError(
+                f"timeout={value!r}: a pair is for connecting and reading; further limits have "
+                "names: Timeout(connect=1, read=5, write=5, pool=1, total=10)"
+            )
         connect, read = value
         return Timeout(connect, read, default.write, default.pool, None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):

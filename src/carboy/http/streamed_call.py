@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from carboy.http.response import Response
 
 _OWN_FOLDER = str(Path(__file__).parent)
+
+
+def _response_class() -> type[Response]:
+    from carboy.http.response import Response
+
+    return Response
 
 
 class StreamedCall:
@@ -25,8 +31,21 @@ class StreamedCall:
     def __repr__(self) -> str:
         return f"<StreamedCall {self._promise!r}>"
 
+    def __getattr__(self, name: str) -> Any:
+        # Of the names of dunder methods others ask, to know what this can do.
+        if name.startswith("_") or not hasattr(_response_class(), name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(
+            f"{name} is an attribute of the response, which is given by 'with http.stream(…) as "
+            "response:', in async code by 'async with'"
+        )
+
     def __enter__(self) -> Response:
-        self._response = self._promise.result()
+        try:
+            self._response = self._promise.result()
+        except BaseException:
+            self._promise.cancel()
+            raise
         return self._response
 
     def __exit__(

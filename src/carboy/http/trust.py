@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +29,23 @@ def _trust(verify: VerifyTypes, cert: CertTypes | None) -> dict[str, Any]:
         return {"trust": "everybody"}
     if isinstance(verify, ssl.SSLContext):
         return _trust_of_context(verify, cert)
+    if not isinstance(verify, (str, os.PathLike)):
+        raise TypeError(
+            "verify= is to be True, False, a PEM file or a folder of them, or an ssl.SSLContext, "
+            f"not {verify!r}"
+        )
     path = Path(verify)
     if path.is_dir():
         return {"trust": "authorities", "authorities": _authorities_in(path)}
-    return {"trust": "authorities", "authorities": path.read_bytes()}
+    return {"trust": "authorities", "authorities": _pem(path, "verify", "CERTIFICATE")}
+
+
+def _pem(path: Path, option: str, kind: str) -> bytes:
+    """Read a PEM file that is to have something of a kind in it."""
+    content = path.read_bytes()
+    if not re.search(rb"-----BEGIN [A-Z ]*" + kind.encode(), content):
+        raise ValueError(f"{option}={str(path)!r}: there is no PEM {kind.lower()} in this file")
+    return content
 
 
 def _authorities_in(folder: Path) -> bytes:
@@ -85,4 +100,4 @@ def _identity(cert: CertTypes | None) -> tuple[bytes, bytes] | None:
             "can't be read"
         )
     chain, key = cert if isinstance(cert, tuple) else (cert, cert)
-    return (Path(chain).read_bytes(), Path(key).read_bytes())
+    return (_pem(Path(chain), "cert", "CERTIFICATE"), _pem(Path(key), "cert", "PRIVATE KEY"))

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use url::Url;
+use url::{ParseError, Url};
 
 use super::upload::{Upload, UploadSource};
 use crate::promise::{LONGEST_TIMEOUT, checked_timeout};
@@ -83,9 +83,21 @@ pub(super) fn url(text: &str) -> Result<Url, Error> {
     if let Some(url) = url_of_known_origin(text) {
         return Ok(url);
     }
-    Url::parse(text).map_err(|error| {
-        let message = format!("the URL {:?} can't be used: {error}", for_display(text));
+    let refused = |reason: &str| {
+        let message = format!("the URL {:?} can't be used: {reason}", for_display(text));
         Error::new(ErrorKind::InvalidUrl, message)
+    };
+    // Browsers take what comes after further slashes for the host.
+    let after_scheme = text.split_once("://").map(|(_, rest)| rest);
+    if after_scheme.is_some_and(|rest| rest.starts_with(['/', '\\'])) {
+        return Err(refused("it has no host"));
+    }
+    Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase if text.trim().is_empty() => refused("it is empty"),
+        ParseError::RelativeUrlWithoutBase => {
+            refused("it begins with neither http:// nor https://")
+        }
+        other => refused(&other.to_string()),
     })
 }
 
