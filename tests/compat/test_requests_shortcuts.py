@@ -143,6 +143,24 @@ def test_urls_are_prepared_alike(url: Any, params: Any) -> None:
         assert outcome(prepare, quick) == outcome(prepare, inspect.unwrap(quick))
 
 
+PARSED = [
+    *URLS,
+    *("", "/a?b", "//user@host", "http://[::1", "http://user:p%40s@[::1]:1/", "http://ho]st/"),
+    *("http://user\uff20host/", "x" * 3000, None, 7, bytearray(b"http://a@b")),
+]
+
+
+@pytest.mark.parametrize("url", PARSED, ids=lambda url: repr(url)[:40])
+def test_urls_are_parsed_alike(url: Any) -> None:
+    modules = (requests.adapters, requests.cookies, requests.sessions, requests.utils)
+    for module in modules:
+        # A second time it is a known one.
+        for _ in range(2):
+            assert_same(vars(module)["urlparse"], url)
+    assert_same(requests.sessions.urlparse, url, "https")
+    assert_same(requests.models.get_auth_from_url, url)
+
+
 PROXIES: list[Any] = [None, {}, {"http": "http://a"}, {"all://example.org": "http://b"}]
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import os.path
+import re
 import urllib.request
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import requests.adapters
+import requests.cookies
 import requests.models
 import requests.sessions
 import requests.structures
@@ -40,6 +42,9 @@ _LONGEST_KEPT_URL = 2000
 
 _MAPPINGS = {dict, OrderedDict}
 
+#: Names and passwords end with the first; the others may be an error of the address.
+_MORE_THAN_A_HOST = re.compile(r"[@\[\]]")
+
 
 def patch_shortcuts(patches: Patches) -> None:
     """Put the quick functions into requests."""
@@ -50,6 +55,9 @@ def patch_shortcuts(patches: Patches) -> None:
     patches.replace(requests.adapters, "select_proxy", _make_select_proxy)
     patches.replace(requests.models, "get_cookie_header", _make_get_cookie_header)
     patches.replace(PreparedRequest, "prepare_url", _make_prepare_url)
+    patches.replace(requests.models, "get_auth_from_url", _make_get_auth_from_url)
+    for module in (requests.adapters, requests.cookies, requests.sessions, requests.utils):
+        patches.replace(module, "urlparse", _make_urlparse)
     patches.replace_property(requests.models.Response, "content", _make_content)
     environment = getattr(os.environ, "_data", None)
     if not isinstance(environment, dict) or not all(
@@ -157,6 +165,28 @@ def _make_prepare_url(original: Callable[..., None]) -> Callable[..., None]:
             original(self, url, params)
 
     return prepare_url
+
+
+def _make_urlparse(original: Callable[..., Any]) -> Callable[..., Any]:
+    # What is parsed can't be changed: whoever asks again may have the same.
+    parsed = functools.lru_cache(maxsize=_KEPT_URLS)(original)
+
+    def urlparse(url: Any, *arguments: Any, **options: Any) -> Any:
+        if type(url) is str and not arguments and not options and len(url) <= _LONGEST_KEPT_URL:
+            return parsed(url)
+        return original(url, *arguments, **options)
+
+    return urlparse
+
+
+def _make_get_auth_from_url(original: Callable[..., Any]) -> Callable[..., Any]:
+    def get_auth_from_url(url: Any) -> Any:
+        # Other characters than these of ASCII may stand for one of them.
+        if type(url) is str and url.isascii() and not _MORE_THAN_A_HOST.search(url):
+            return "", ""
+        return original(url)
+
+    return get_auth_from_url
 
 
 def _make_select_proxy(original: Callable[..., Any]) -> Callable[..., Any]:
