@@ -12,6 +12,7 @@ mod call;
 mod client;
 mod connection;
 mod connector;
+mod content;
 mod cookie_jar;
 mod deadline;
 mod decoding;
@@ -41,6 +42,7 @@ mod upload;
 
 pub use authentication::{Authentication, DigestCredentials};
 pub use client::{Client, ClientSettings};
+pub use content::{Content, ContentCollector};
 pub use cookie_jar::{CookieJar, StoredCookie};
 pub use error::{Error, ErrorKind};
 pub use event_stream::{Event, EventStream};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::decoding::Decoder;
 use crate::exchange::explain;
 use crate::pool::Lease;
 use crate::timings::Stopwatch;
-use crate::{Error, ErrorKind, Timings};
+use crate::{Content, ContentCollector, Error, ErrorKind, Timings};
 
 /// Content up to this size is read to its end for the sake of the connection, when nobody wants
 /// it. For more, a new connection is cheaper.
@@ -224,13 +224,11 @@ impl ResponseBody {
     /// # Errors
     ///
     /// As `chunk`, and `BodyTooLarge` when it is more than `limit_bytes`.
-    pub async fn collect(&mut self, limit_bytes: u64) -> Result<Bytes, Error> {
-        let Some(first) = self.chunk().await? else {
-            return Ok(Bytes::new());
-        };
-        let mut rest: Option<BytesMut> = None;
-        let mut size = first.len() as u64;
-        loop {
+    pub async fn collect(&mut self, limit_bytes: u64) -> Result<Content, Error> {
+        let mut content = ContentCollector::default();
+        let mut size = 0;
+        while let Some(piece) = self.chunk().await? {
+            size += piece.len() as u64;
             if size > limit_bytes {
                 self.source = None;
                 return Err(Error::new(
@@ -238,15 +236,9 @@ impl ResponseBody {
                     format!("the response's content is larger than {limit_bytes} bytes"),
                 ));
             }
-            let Some(next) = self.chunk().await? else {
-                break;
-            };
-            size += next.len() as u64;
-            rest.get_or_insert_with(|| BytesMut::from(&first[..]))
-                .extend_from_slice(&next);
+            content.push(piece);
         }
-        // A single piece is passed on as it is.
-        Ok(rest.map_or(first, BytesMut::freeze))
+        Ok(content.finish())
     }
 
     /// Lets go of content that nobody wants: reads a short rest, so that the connection can serve

@@ -175,7 +175,8 @@ pub(crate) fn post(url: Url, content: &'static str) -> Request {
 pub(crate) async fn fetch(client: &Client, request: Request) -> Result<(Response, String), Error> {
     let mut response = client.send(request).await?;
     let content = response.body.collect(64 * 1024 * 1024).await?;
-    Ok((response, String::from_utf8_lossy(&content).into_owned()))
+    let content = String::from_utf8_lossy(&content.into_bytes()).into_owned();
+    Ok((response, content))
 }
 
 /// Waits until the pool is as it should be.

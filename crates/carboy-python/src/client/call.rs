@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carboy_client::{Error, Request, Response};
+use carboy_client::{Content, Error, Request, Response};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use tokio::sync::oneshot;
@@ -213,4 +213,4 @@ async fn run(
 }
 
 /// What a call has brought: a response, with its content unless that is streamed.
-type Made = (Response, Option<bytes::Bytes>);
+type Made = (Response, Option<Content>);

@@ -5,7 +5,7 @@
 //! has begun the call ends or is given up, so is the reading.
 
 use bytes::Bytes;
-use carboy_client::{Error, ResponseBody, for_display};
+use carboy_client::{Content, Error, ResponseBody, for_display};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::call::CallRequest;
 use super::reading_orders::{End, Order, OrderSender, Orders, closed_meanwhile, orders};
 use super::rest::everything;
+use super::whole_content::joined;
 use crate::promise::{PendingPromise, Promise};
 
 /// What is to be read, and who waits for it.
@@ -33,7 +34,7 @@ pub(crate) struct ContentStream {
 /// that one's work, and not the loop's.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(super) struct Everything {
-    pub(super) whole: Bytes,
+    pub(super) content: Content,
     /// Why nothing follows it.
     pub(super) failure: Option<Py<PyAny>>,
 }
@@ -43,9 +44,9 @@ impl Everything {
     pub(super) fn for_python<'py>(
         &self,
         py: Python<'py>,
-    ) -> (Bound<'py, PyBytes>, Option<Py<PyAny>>) {
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<Py<PyAny>>)> {
         let failure = self.failure.as_ref().map(|it| it.clone_ref(py));
-        (PyBytes::new(py, &self.whole), failure)
+        Ok((joined(py, self.content.pieces())?, failure))
     }
 }
 
@@ -159,12 +160,12 @@ async fn read(
 fn settle_all(
     py: Python<'_>,
     pending: PendingPromise,
-    (whole, failure): (Bytes, Option<Error>),
+    (content, failure): (Content, Option<Error>),
     request: &CallRequest,
 ) {
     let failure = failure.map(|error| request.exception(py, &error).into_value(py));
     let failure = failure.map(Py::into_any);
-    match Py::new(py, Everything { whole, failure }) {
+    match Py::new(py, Everything { content, failure }) {
         Ok(everything) => pending.fulfil(py, everything.into_any()),
         Err(error) => pending.reject(py, error),
     }

@@ -24,6 +24,7 @@ mod response;
 mod rest;
 mod transport;
 mod upload;
+mod whole_content;
 
 pub(crate) use authentication::HttpAuthentication;
 pub(crate) use blocking_call::BlockingCall;

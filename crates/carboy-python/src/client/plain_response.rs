@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use super::content::{ContentStream, Everything};
 use super::response::timings_by_name;
 use super::rest::BlockingRest;
-use crate::ffi::buffer::new_bytes;
+use super::whole_content::joined;
 use crate::promise::{Promise, wait_in_any_code};
 
 /// A response's head, the content that came with it, and where the rest comes from.
@@ -70,25 +70,6 @@ fn read_by_blocking_calls() -> PyErr {
     PyTypeError::new_err("the response of a blocking call is read by blocking calls")
 }
 
-/// Pieces of content as one, copied once.
-pub(super) fn joined<'py>(py: Python<'py>, pieces: &[Bytes]) -> PyResult<Bound<'py, PyBytes>> {
-    if let [piece] = pieces {
-        return Ok(PyBytes::new(py, piece));
-    }
-    let size = pieces.iter().map(Bytes::len).sum();
-    let joined = new_bytes(py, size, |mut free| {
-        for piece in pieces {
-            let (place, rest) = free.split_at_mut(piece.len());
-            for (space, byte) in place.iter_mut().zip(piece) {
-                space.write(*byte);
-            }
-            free = rest;
-        }
-        Ok(size)
-    })?;
-    Ok(joined?)
-}
-
 /// Bytes as text in Latin-1.
 fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     match std::str::from_utf8(bytes) {
@@ -131,7 +112,7 @@ impl PlainResponse {
 
     /// Return the content that came with the head, the first time.
     fn take_ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        joined(py, &std::mem::take(&mut *self.lock_ready()))
+        joined(py, std::mem::take(&mut *self.lock_ready()).iter())
     }
 
     /// How many bytes of content came with the head and were not taken.
@@ -210,20 +191,23 @@ impl PlainResponse {
     fn read_all<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Option<Py<PyAny>>)> {
         let ready = std::mem::take(&mut *self.lock_ready());
         let (whole, failure) = match (self.raise_failure(), &self.rest) {
-            (Err(failure), _) => (joined(py, &ready)?, Some(failure.into_value(py).into_any())),
+            (Err(failure), _) => (
+                joined(py, ready.iter())?,
+                Some(failure.into_value(py).into_any()),
+            ),
             (Ok(()), Some(Rest::Thread(rest))) => {
                 let (whole, failure) = rest.all(py, ready)?;
                 let failure = failure.map(|failure| failure.into_value(py).into_any());
-                (PyBytes::new(py, &whole), failure)
+                (joined(py, whole.pieces())?, failure)
             }
             (Ok(()), Some(Rest::Loop(stream))) => {
                 let everything = wait_in_any_code(py, &stream.all(py, ready)?)?;
                 everything
                     .cast_bound::<Everything>(py)?
                     .get()
-                    .for_python(py)
+                    .for_python(py)?
             }
-            (Ok(()), None) => (joined(py, &ready)?, None),
+            (Ok(()), None) => (joined(py, ready.iter())?, None),
         };
         Ok((whole, failure))
     }
@@ -268,9 +252,9 @@ impl PlainResponse {
         everything: Option<&Bound<'py, Everything>>,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Py<PyAny>>)> {
         if let Some(everything) = everything {
-            return Ok(everything.get().for_python(py));
+            return everything.get().for_python(py);
         }
-        let ready = joined(py, &std::mem::take(&mut *self.lock_ready()))?;
+        let ready = joined(py, std::mem::take(&mut *self.lock_ready()).iter())?;
         let failure = self.raise_failure().err();
         Ok((ready, failure.map(|it| it.into_value(py).into_any())))
     }

@@ -1,7 +1,6 @@
 //! What Python's `Response` is made of.
 
-use bytes::Bytes;
-use carboy_client::{ResponseHead, Timings};
+use carboy_client::{Content, ResponseHead, Timings};
 use http::Version;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -9,13 +8,14 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::call::TemplateRequest;
 use super::content::ContentStream;
+use super::whole_content::WholeContent;
 use crate::names;
 
 /// A response: its head, and its content unless that is a stream.
 #[pyclass(frozen, module = "carboy._carboy")]
 pub(crate) struct ResponseData {
     head: Box<ResponseHead>,
-    content: Option<Bytes>,
+    content: Option<WholeContent>,
     timings: Timings,
     history: Vec<Py<ResponseData>>,
     stream: Option<Py<ContentStream>>,
@@ -30,14 +30,14 @@ impl ResponseData {
         source: Option<TemplateRequest>,
         head: Box<ResponseHead>,
         history: Vec<ResponseHead>,
-        content: Option<Bytes>,
+        content: Option<Content>,
         stream: Option<Py<ContentStream>>,
         timings: Timings,
     ) -> PyResult<Self> {
         let redirect = |head: ResponseHead| {
             let data = Self {
                 head: Box::new(head),
-                content: Some(Bytes::new()),
+                content: Some(WholeContent::new(Content::default())),
                 timings: Timings::default(),
                 history: Vec::new(),
                 stream: None,
@@ -48,7 +48,7 @@ impl ResponseData {
         };
         Ok(Self {
             head,
-            content,
+            content: content.map(WholeContent::new),
             timings,
             history: history.into_iter().map(redirect).collect::<PyResult<_>>()?,
             stream,
@@ -99,7 +99,8 @@ impl ResponseData {
         let Some(content) = &self.content else {
             return Ok(None);
         };
-        let content = without_spaces(content);
+        let content = content.read(py)?;
+        let content = without_spaces(content.as_bytes(py));
         // As json.detect_encoding() would have it.
         let is_ascii = content.first().is_some_and(u8::is_ascii);
         if !is_ascii || content.iter().take(4).any(|byte| *byte == 0) {
@@ -161,9 +162,9 @@ impl ResponseData {
     }
 
     /// The content; ``None`` if it is a stream.
-    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let content = self.content.as_ref()?;
-        Some(PyBytes::new(py, content))
+    fn content<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let content = self.content.as_ref();
+        content.map(|content| content.object(py)).transpose()
     }
 
     /// The stream of the content.

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::{Bytes, BytesMut};
-use carboy_client::{Error, ResponseBody};
+use carboy_client::{Content, ContentCollector, Error, ResponseBody};
 use pyo3::prelude::*;
 
 use super::blocking_thread;
@@ -14,10 +14,7 @@ use super::transport::read_ready;
 type Piece = Result<Option<Bytes>, Error>;
 
 /// All of the content, and why nothing follows it.
-type Everything = (Bytes, Option<Error>);
-
-/// For content that is larger, room is made as it comes: a server may say what it likes.
-const MOST_ROOM_BYTES: usize = 4 * 1024 * 1024;
+type Everything = (Content, Option<Error>);
 
 /// What is to be read, and who waits for it.
 enum Wanted {
@@ -72,7 +69,7 @@ impl BlockingRest {
                                 continue;
                             }
                             end = orders.end() => {
-                                reply.send((Bytes::new(), Some(closed_meanwhile()))).ok();
+                                reply.send((Content::default(), Some(closed_meanwhile()))).ok();
                                 end
                             }
                         }
@@ -102,15 +99,15 @@ impl BlockingRest {
         &self,
         py: Python<'_>,
         ready: Vec<Bytes>,
-    ) -> PyResult<(Bytes, Option<PyErr>)> {
+    ) -> PyResult<(Content, Option<PyErr>)> {
         let (reply, everything) = sync_channel(1);
         let order = Order::Read(Wanted::All(ready, reply));
         if let Err(Order::Read(Wanted::All(ready, _))) = self.orders.send(order) {
-            return Ok((ready.concat().into(), None));
+            return Ok((collector_of(ready).finish(), None));
         }
-        let (whole, failure) = blocking_thread::wait(py, everything)?;
+        let (content, failure) = blocking_thread::wait(py, everything)?;
         Ok((
-            whole,
+            content,
             failure.map(|error| exception(py, &error, &py.None())),
         ))
     }
@@ -138,23 +135,23 @@ async fn next_piece(body: &mut ResponseBody, failure: &mut Option<Error>) -> Pie
     Ok(Some(piece.freeze()))
 }
 
-/// Reads to the end, and puts everything together behind what is there already.
-///
-/// Who kept the pieces would keep the memory that the connection reads into, which then needs new
-/// memory for every piece.
-pub(super) async fn everything(ready: Vec<Bytes>, body: &mut ResponseBody) -> Everything {
-    let left = usize::try_from(body.least_left_bytes()).unwrap_or(usize::MAX);
-    let size = ready.iter().map(Bytes::len).sum::<usize>();
-    let mut whole = BytesMut::with_capacity(size + left.min(MOST_ROOM_BYTES));
-    for piece in ready {
-        whole.extend_from_slice(&piece);
+fn collector_of(pieces: Vec<Bytes>) -> ContentCollector {
+    let mut collector = ContentCollector::default();
+    for piece in pieces {
+        collector.push(piece);
     }
+    collector
+}
+
+/// Reads to the end, and puts everything together behind what is there already.
+pub(super) async fn everything(ready: Vec<Bytes>, body: &mut ResponseBody) -> Everything {
+    let mut content = collector_of(ready);
     let failure = loop {
         match body.chunk().await {
-            Ok(Some(piece)) => whole.extend_from_slice(&piece),
+            Ok(Some(piece)) => content.push(piece),
             Ok(None) => break None,
             Err(error) => break Some(error),
         }
     };
-    (whole.freeze(), failure)
+    (content.finish(), failure)
 }
