@@ -1,6 +1,7 @@
 //! What the bytes of a connection do, written down where they pass.
 
 use std::cell::{Cell, RefCell};
+use std::task::Waker;
 
 use tokio::time::Instant;
 
@@ -16,6 +17,9 @@ pub(crate) struct Activity {
     /// Whether a write has failed that nobody was told of.
     has_lost_write: Cell<bool>,
     head: RefCell<HeadRecorder>,
+    /// Whether somebody wants to know that bytes have come, and who.
+    is_watched: Cell<bool>,
+    watcher: RefCell<Option<Waker>>,
 }
 
 impl Activity {
@@ -23,6 +27,25 @@ impl Activity {
         self.bytes_read
             .set(self.bytes_read.get() + bytes.len() as u64);
         self.head.borrow_mut().note(bytes);
+        if self.is_watched.get()
+            && let Some(watcher) = &*self.watcher.borrow()
+        {
+            watcher.wake_by_ref();
+        }
+    }
+
+    /// Sets who is woken when bytes have come, while that is wanted.
+    pub(crate) fn set_watcher(&self, watcher: &Waker) {
+        let mut place = self.watcher.borrow_mut();
+        match &mut *place {
+            Some(known) => known.clone_from(watcher),
+            None => *place = Some(watcher.clone()),
+        }
+    }
+
+    /// Says whether anybody wants to know that bytes have come.
+    pub(crate) fn watch(&self, is_wanted: bool) {
+        self.is_watched.set(is_wanted);
     }
 
     /// Takes down the head of the response that comes next (HTTP/1.1).

@@ -38,6 +38,9 @@ use crate::{Error, ErrorKind};
 /// A connection that was idle for longer than this is looked at before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(100);
 
+/// How often a request is sent again that servers refuse without having looked at it.
+const MOST_REFUSALS: u32 = 3;
+
 /// A client that asks for more origins than this forgets where they lead, which costs little.
 const MOST_KNOWN_TARGETS: usize = 1000;
 
@@ -213,6 +216,7 @@ impl Shared {
         let request = &mut call.request;
         let target = self.target(request)?;
         let timeouts = request.timeouts;
+        let mut refusals = 0;
         loop {
             call.stopwatch.exchange_began(Instant::now());
             let lease = self.lease(&target, request, call.deadline, &call.stopwatch);
@@ -284,6 +288,19 @@ impl Shared {
                     if !may_repeat || std::mem::replace(&mut call.has_repeated, true) {
                         return Err(error);
                     }
+                }
+                Err(Failure::Refused(error)) => {
+                    let reason = if !request.body.is_repeatable() {
+                        "its content is a stream that was sent already, and can't be sent again"
+                            .to_owned()
+                    } else if refusals == MOST_REFUSALS {
+                        format!("{} times in a row", refusals + 1)
+                    } else {
+                        refusals += 1;
+                        continue;
+                    };
+                    let message = format!("{error}: {reason}");
+                    return Err(Error::new(error.kind(), message));
                 }
                 Err(Failure::Final(error)) => return Err(error),
             }

@@ -6,8 +6,11 @@
 //! the task at once: hyper itself would go round in circles there while the server takes no more
 //! of the request.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -145,16 +148,27 @@ impl Drop for Http1Connection {
     }
 }
 
+/// The half of an HTTP/2 connection that does the work, and knows what the server allows.
+type Http2Driver = http2::Connection<TokioIo<Stream>, Upload, LocalExecutor>;
+
+/// How many streams there may be, in hyper's words, until the server has told: a number that no
+/// server can tell, since theirs have 32 bits (RFC 9113 section 6.5.1), and that is not the one
+/// for those that set no limit.
+const UNTOLD_STREAMS: usize = usize::MAX - 1;
+
 /// An HTTP/2 connection: many requests at a time.
 pub(crate) struct Http2Connection {
     sender: http2::SendRequest<Upload>,
+    driver: Weak<RefCell<Http2Driver>>,
+    /// How many streams there may be until the server has told.
+    untold_streams: usize,
     pub(crate) activity: Rc<Activity>,
     pub(crate) streams: Cell<usize>,
     pub(crate) idle_since: Cell<Instant>,
     pub(crate) requests: Cell<u32>,
     pub(crate) connect_time: Duration,
     beginning: Beginning,
-    /// Whether the server was silent for so long that a request was given up.
+    /// Whether no further request is to be sent.
     is_distrusted: Cell<bool>,
     permit: Permit,
 }
@@ -167,6 +181,7 @@ impl Http2Connection {
         limits: &ResponseLimits,
     ) -> Result<Self, Error> {
         let activity = Rc::new(Activity::default());
+        activity.watch(true);
         let stream = TokioIo::new(Stream::new(socket, Rc::clone(&activity), false));
         let head_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
         let beginning = Beginning::default();
@@ -176,17 +191,40 @@ impl Http2Connection {
         let (sender, connection) = http2::Builder::new(executor)
             .timer(TokioTimer::new())
             .max_header_list_size(head_bytes)
+            .initial_max_send_streams(UNTOLD_STREAMS)
             .adaptive_window(true)
             .handshake(stream)
             .await
             .map_err(|error| Error::caused(ErrorKind::Connect, "no HTTP/2 connection", error))?;
-        let when_ended = permit.when_ended();
+        let driver = Rc::new(RefCell::new(connection));
+        let weak_driver = Rc::downgrade(&driver);
+        let (when_told, when_ended) = (permit.when_told(), permit.when_ended());
+        let its_activity = Rc::clone(&activity);
         spawn(async move {
-            connection.await.ok();
+            let mut known = UNTOLD_STREAMS;
+            poll_fn(|context| {
+                its_activity.set_watcher(context.waker());
+                let ended = Pin::new(&mut *driver.borrow_mut()).poll(context);
+                if ended.is_ready() {
+                    return Poll::Ready(());
+                }
+                let streams = driver.borrow().current_max_send_streams();
+                if streams != known {
+                    known = streams;
+                    // From now on it is of interest only while somebody waits for a stream.
+                    its_activity.watch(when_told(streams));
+                }
+                Poll::Pending
+            })
+            .await;
+            drop(driver);
             when_ended();
         });
+        let untold_streams = permit.expected_streams();
         Ok(Self {
             sender,
+            driver: weak_driver,
+            untold_streams,
             activity,
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -200,11 +238,32 @@ impl Http2Connection {
 
     /// Whether it takes no further requests.
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed() || self.is_distrusted.get()
+        self.sender.is_closed()
+            || self.is_distrusted.get()
+            // Nobody could ever use it.
+            || (self.streams.get() == 0 && self.streams_allowed() == 0)
     }
 
-    /// Takes no further requests: nothing has come for as long as one may wait. The way to the
-    /// server may be interrupted, and those who come later are not to find out one by one.
+    /// How many requests the server takes at a time (RFC 9113 section 5.1.2). Until it has told,
+    /// as many as on its last connection, or one.
+    pub(crate) fn streams_allowed(&self) -> usize {
+        let Some(driver) = self.driver.upgrade() else {
+            return 0;
+        };
+        // While it works it may call others.
+        let told = driver
+            .try_borrow()
+            .map_or(UNTOLD_STREAMS, |driver| driver.current_max_send_streams());
+        if told == UNTOLD_STREAMS {
+            self.untold_streams
+        } else {
+            told
+        }
+    }
+
+    /// Takes no further requests: the server has said so, or nothing has come for as long as one
+    /// may wait. Then the way to the server may be interrupted, and those who come later are not
+    /// to find out one by one.
     pub(crate) fn distrust(&self) {
         self.is_distrusted.set(true);
     }

@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     /// The connection, which had been idle for a while, ended at once and without a byte of an
     /// answer: the server was closing it as idle when the request was sent.
     Stale(Error),
+    /// The server has said that it has not looked at the request (HTTP/2).
+    Refused(Error),
     /// Anything else.
     Final(Error),
 }
@@ -88,7 +90,16 @@ pub(crate) async fn exchange(
     if let Some(error) = progress.take_failure() {
         return Err(Failure::Final(error));
     }
-    let error = explain(failure.into_error());
+    let error = failure.into_error();
+    if unsent.is_none()
+        && let Some(refusal) = refusal(&error)
+    {
+        if refusal.is_go_away() {
+            lease.note_departure();
+        }
+        return Err(Failure::Refused(refused(refusal)));
+    }
+    let error = explain(error);
     match unsent {
         Some(request) => Err(Failure::Unsent(request.into_body().into_body(), error)),
         None if is_reused
@@ -179,6 +190,31 @@ const STALE_SLACK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// While a slow source is waited for, the watch looks this often whether that is still so.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What the server of an HTTP/2 connection has refused a request with before it looked at it, as
+/// RFC 9113 section 8.7 has it: by `REFUSED_STREAM`, or by a GOAWAY that names an earlier stream as
+/// the last one. (h2 gives a GOAWAY of the server only to those who came later.)
+fn refusal(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        if let Some(error) = deeper.downcast_ref::<h2::Error>() {
+            let is_refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let is_refusal = error.is_go_away() || (error.is_reset() && is_refused);
+            return (error.is_remote() && is_refusal).then_some(error);
+        }
+        cause = deeper.source();
+    }
+    None
+}
+
+fn refused(refusal: &h2::Error) -> Error {
+    let reason = if refusal.is_go_away() {
+        "takes no further requests on this connection (GOAWAY)"
+    } else {
+        "refused the request without having looked at it (REFUSED_STREAM)"
+    };
+    Error::new(ErrorKind::RemoteProtocol, format!("the server {reason}"))
+}
 
 /// Says what an error of hyper means to who has made the call.
 pub(crate) fn explain(error: hyper::Error) -> Error {

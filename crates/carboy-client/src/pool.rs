@@ -5,7 +5,8 @@
 //! * **opening**: a request has a [`Permit`] and connects;
 //! * **busy**: a request has it ([`Lease`]);
 //! * **idle** (HTTP/1.1): it waits here, the last one used on top, until its time is up;
-//! * **shared** (HTTP/2): it is here while requests use it, as many as it may have streams.
+//! * **shared** (HTTP/2): it is here while requests use it, as many as it may have streams by the
+//!   server's word and ours. Where all are taken, another connection is opened.
 //!
 //! There may be so many in total and so many per target; requests that find neither a connection
 //! nor room for one more wait in one queue, first come, first served among those that wait for the
@@ -30,7 +31,7 @@ mod lease;
 mod state;
 
 pub(crate) use lease::{Lease, Permit};
-use state::{State, Waiter, reap};
+use state::{Spoken, State, Waiter, reap};
 
 /// What a request gets.
 pub(crate) enum Grant {
@@ -122,10 +123,17 @@ impl Pool {
         }
         let began = Instant::now();
         let (sender, mut receiver) = oneshot::channel();
-        self.state.borrow_mut().waiters.push_back(Waiter {
-            target: Rc::clone(target),
-            grant: sender,
-        });
+        {
+            let mut state = self.state.borrow_mut();
+            state.waiters.push_back(Waiter {
+                target: Rc::clone(target),
+                grant: sender,
+            });
+            if let Some(host) = state.hosts.get(target) {
+                // The server may come to allow more streams.
+                host.shared.iter().for_each(|one| one.activity.watch(true));
+            }
+        }
         let Some(pool_timeout) = timeouts.pool else {
             return receiver.await.map_err(|_| closed());
         };
@@ -163,16 +171,42 @@ impl Pool {
     }
 
     fn pool_timeout(&self, target: &Target, timeout: Duration) -> Error {
-        Error::new(
-            ErrorKind::PoolTimeout,
-            format!(
-                "no connection to {} became free within {} s: {} per host and {} in all are in use",
-                target.authority(),
-                timeout.as_secs_f64(),
-                self.limits.connections_per_host,
-                self.limits.connections,
+        let (authority, seconds) = (target.authority(), timeout.as_secs_f64());
+        let (per_host, in_all) = (self.limits.connections_per_host, self.limits.connections);
+        let state = self.state.borrow();
+        let shared = state.hosts.get(target).map(|host| &host.shared[..]);
+        let message = match shared {
+            None | Some([]) => format!(
+                "no connection to {authority} became free within {seconds} s: {per_host} per host \
+                 and {in_all} in all are in use"
             ),
-        )
+            Some(shared) => {
+                let streams: usize = shared.iter().map(|one| self.streams_of(one)).sum();
+                let connections = shared.len();
+                format!(
+                    "no HTTP/2 stream to {authority} became free within {seconds} s: the \
+                     connections there, {connections}, take {streams} calls at a time; there may \
+                     be {per_host} per host and {in_all} in all"
+                )
+            }
+        };
+        Error::new(ErrorKind::PoolTimeout, message)
+    }
+
+    /// How many requests may use a connection at a time.
+    fn streams_of(&self, shared: &Http2Connection) -> usize {
+        let allowed = shared.streams_allowed();
+        allowed.min(self.limits.streams_per_connection)
+    }
+
+    fn has_stream(&self, shared: &Http2Connection) -> bool {
+        shared.streams.get() < self.streams_of(shared)
+    }
+
+    fn has_waiters_for(&self, target: &Target) -> bool {
+        let state = self.state.borrow();
+        let mut waiters = state.waiters.iter();
+        waiters.any(|waiter| *waiter.target == *target && !waiter.grant.is_closed())
     }
 
     /// A connection, or leave to open one, if there is one now.
@@ -213,7 +247,7 @@ impl Pool {
                         dead_shared.push(host.shared.swap_remove(index));
                         continue;
                     }
-                    if host.shared[index].streams.get() < self.limits.streams_per_connection {
+                    if self.has_stream(&host.shared[index]) {
                         let connection = Rc::clone(&host.shared[index]);
                         found = Some(Lease::http2(connection, self.clone()));
                     }
@@ -224,11 +258,12 @@ impl Pool {
                 Some(lease) => Some(Grant::Reuse(lease)),
                 None => {
                     // What is dead still counts, until it is dropped below.
-                    let dying = dead.len() + dead_shared.len();
+                    let unused = dead_shared.iter().filter(|one| one.streams.get() == 0);
+                    let dying = dead.len() + unused.count();
                     if state.open - dying >= self.limits.connections
                         && self.has_room_at(&state, target, dying)
                     {
-                        evicted = state.take_oldest_idle();
+                        evicted = state.take_unused();
                     }
                     let dying_elsewhere = usize::from(evicted.is_some());
                     if state.open - dying - dying_elsewhere < self.limits.connections
@@ -260,7 +295,7 @@ impl Pool {
             HttpVersions::Http1Only => false,
             HttpVersions::Http2Only => true,
             HttpVersions::Negotiated => {
-                target.is_tls && state.speaks_http2.get(target).copied().unwrap_or(true)
+                target.is_tls && !matches!(state.spoken.get(target), Some(Spoken::Http1))
             }
         }
     }
@@ -275,22 +310,29 @@ impl Pool {
             limits: self.limits,
             versions: self.versions,
             target: Rc::clone(target),
-            is_opening: Cell::new(true),
+            is_opening: Rc::new(Cell::new(true)),
         }
     }
 
     /// Takes an HTTP/1.1 connection into use.
     pub(crate) fn lease(&self, connection: Http1Connection) -> Lease {
-        self.opened(connection.permit(), false);
+        let permit = connection.permit();
+        self.opened(&permit.target, &permit.is_opening, Spoken::Http1);
         // Those who waited to see what the target speaks can open theirs.
         self.serve_waiters();
         Lease::http1(connection, self.clone())
     }
 
-    /// Takes an HTTP/2 connection into use, for others too.
+    /// Takes an HTTP/2 connection into use, for others too: at once where it is known how many
+    /// streams the server allows, else when it has told. Those who wait meanwhile would be
+    /// refused if they were more.
     pub(crate) fn share(&self, connection: Http2Connection) -> Lease {
-        self.opened(connection.permit(), true);
         let target = Rc::clone(&connection.permit().target);
+        let known = self.state.borrow().streams_of(&target);
+        if let Some(streams) = known {
+            let is_opening = &connection.permit().is_opening;
+            self.opened(&target, is_opening, Spoken::Http2 { streams });
+        }
         let connection = Rc::new(connection);
         let lease = Lease::http2(Rc::clone(&connection), self.clone());
         {
@@ -303,15 +345,15 @@ impl Pool {
         lease
     }
 
-    fn opened(&self, permit: &Permit, speaks_http2: bool) {
+    fn opened(&self, target: &Rc<Target>, is_opening: &Cell<bool>, spoken: Spoken) {
         let mut state = self.state.borrow_mut();
-        if let Some(host) = state.hosts.get_mut(&permit.target)
-            && permit.is_opening.replace(false)
+        if let Some(host) = state.hosts.get_mut(target)
+            && is_opening.replace(false)
         {
             host.opening -= 1;
         }
-        if permit.target.is_tls {
-            state.learn(&permit.target, speaks_http2);
+        if target.is_tls || matches!(spoken, Spoken::Http2 { .. }) {
+            state.learn(target, spoken);
         }
     }
 
@@ -396,9 +438,8 @@ impl Pool {
         let Some(host) = state.hosts.get(target) else {
             return state.open < self.limits.connections || state.has_idle();
         };
-        let has_stream = host.shared.iter().any(|shared| {
-            !shared.is_closed() && shared.streams.get() < self.limits.streams_per_connection
-        });
+        let mut shared = host.shared.iter();
+        let has_stream = shared.any(|one| !one.is_closed() && self.has_stream(one));
         let has_room = self.has_room_at(state, target, 0)
             && (state.open < self.limits.connections || state.has_idle());
         !host.idle.is_empty() || has_stream || has_room

@@ -12,7 +12,7 @@ pub struct Timeouts {
     pub read: Option<Duration>,
     /// From one piece of the request that the peer takes to the next.
     pub write: Option<Duration>,
-    /// The wait for a connection while all are in use.
+    /// The wait for a connection while all are in use, or all their streams (HTTP/2).
     pub pool: Option<Duration>,
     /// The whole call with its redirects and retries, to the last byte of the content. When
     /// the content is streamed, to the end of the head.

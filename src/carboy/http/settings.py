@@ -33,7 +33,7 @@ class Timeout:
         read: From the end of the request to the end of the response's head, and from one piece
             of content to the next.
         write: From one piece of the request that the server takes to the next.
-        pool: The wait for a connection while all are in use.
+        pool: The wait for a connection while all are in use, or for a stream (HTTP/2).
         total: The whole call with its redirects and retries, and its content unless that is
             streamed.
     """

@@ -11,7 +11,7 @@ use hyper::{Request, Response};
 use tokio::time::Instant;
 
 use super::Pool;
-use super::state::{State, reap};
+use super::state::{Spoken, State, reap};
 use crate::activity::Activity;
 use crate::connection::{self, Http1Connection, Http2Connection};
 use crate::sending::{Upload, UploadProgress};
@@ -32,10 +32,38 @@ pub(crate) struct Permit {
     pub(super) limits: PoolLimits,
     pub(super) versions: HttpVersions,
     pub(super) target: Rc<Target>,
-    pub(super) is_opening: Cell<bool>,
+    pub(super) is_opening: Rc<Cell<bool>>,
 }
 
 impl Permit {
+    /// How many streams the target has allowed on its last connection; one if nothing is known.
+    pub(crate) fn expected_streams(&self) -> usize {
+        let state = self.pool.upgrade();
+        let known = state.and_then(|state| state.borrow().streams_of(&self.target));
+        known.unwrap_or(1)
+    }
+
+    /// What is to be done when the server of this permit's HTTP/2 connection has told how many
+    /// streams it allows; says whether anybody waits for one still.
+    pub(crate) fn when_told(&self) -> impl Fn(usize) -> bool + 'static {
+        let (state, target) = (self.pool.clone(), Rc::clone(&self.target));
+        let (limits, versions) = (self.limits, self.versions);
+        let is_opening = Rc::clone(&self.is_opening);
+        move |streams| {
+            let Some(state) = state.upgrade() else {
+                return false;
+            };
+            let pool = Pool {
+                state,
+                limits,
+                versions,
+            };
+            pool.opened(&target, &is_opening, Spoken::Http2 { streams });
+            pool.serve_waiters();
+            pool.has_waiters_for(&target)
+        }
+    }
+
     /// What is to be done when the connection of this permit has ended: as an unused one it is
     /// not kept.
     pub(crate) fn when_ended(&self) -> impl FnOnce() + 'static {
@@ -67,7 +95,7 @@ impl Drop for Permit {
                 }
             }
             if self.is_opening.get() && self.target.is_tls {
-                state.learn(&self.target, false);
+                state.learn(&self.target, Spoken::Http1);
             }
         }
         let pool = Pool {
@@ -109,10 +137,14 @@ impl Drop for Http2Lease {
         let connection = &self.connection;
         connection.streams.set(connection.streams.get() - 1);
         connection.idle_since.set(Instant::now());
-        let begins_reaping = {
+        let (begins_reaping, ended) = {
             let mut state = self.pool.state.borrow_mut();
-            !state.closed && !std::mem::replace(&mut state.reaping, true)
+            let begins = !state.closed && !std::mem::replace(&mut state.reaping, true);
+            let is_over = connection.streams.get() == 0 && connection.is_closed();
+            let target = &connection.permit().target;
+            (begins, is_over.then(|| state.take_ended(target)))
         };
+        drop(ended);
         if begins_reaping {
             let state = Rc::downgrade(&self.pool.state);
             connection::spawn(reap(state, self.pool.limits.idle_timeout));
@@ -201,6 +233,13 @@ impl Lease {
         if let Self::Http2(lease) = self
             && lease.connection.activity.bytes_read() == bytes_before
         {
+            lease.connection.distrust();
+        }
+    }
+
+    /// Notes that the server takes no further requests on this connection.
+    pub(crate) fn note_departure(&self) {
+        if let Self::Http2(lease) = self {
             lease.connection.distrust();
         }
     }

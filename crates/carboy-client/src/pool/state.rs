@@ -21,11 +21,22 @@ pub(super) struct State {
     /// Permits that are out: connections that are opening, busy, idle or shared.
     pub(super) open: usize,
     pub(super) waiters: VecDeque<Waiter>,
-    /// Whether targets speak HTTP/2, as far as is known: by their last connection. One that could
-    /// not be opened counts as HTTP/1.1, so that those who wait all try at once.
-    pub(super) speaks_http2: HashMap<Rc<Target>, bool>,
+    /// What targets speak, as far as is known: by their last connection.
+    pub(super) spoken: HashMap<Rc<Target>, Spoken>,
     pub(super) reaping: bool,
     pub(super) closed: bool,
+}
+
+/// What was spoken on the last connection to a target.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spoken {
+    /// A target to which no connection could be opened counts so too, that those who wait all
+    /// try at once.
+    Http1,
+    Http2 {
+        /// How many streams the server has allowed.
+        streams: usize,
+    },
 }
 
 #[derive(Default)]
@@ -41,12 +52,26 @@ pub(super) struct Waiter {
     pub(super) grant: oneshot::Sender<Grant>,
 }
 
+/// A connection that nobody uses, on its way out.
+pub(super) enum Unused {
+    Http1(#[expect(dead_code, reason = "it is kept to be dropped")] Http1Connection),
+    Http2(#[expect(dead_code, reason = "it is kept to be dropped")] Rc<Http2Connection>),
+}
+
 impl State {
-    pub(super) fn learn(&mut self, target: &Rc<Target>, speaks_http2: bool) {
-        if self.speaks_http2.len() >= MOST_KNOWN_TARGETS {
-            self.speaks_http2.clear();
+    pub(super) fn learn(&mut self, target: &Rc<Target>, spoken: Spoken) {
+        if self.spoken.len() >= MOST_KNOWN_TARGETS {
+            self.spoken.clear();
         }
-        self.speaks_http2.insert(Rc::clone(target), speaks_http2);
+        self.spoken.insert(Rc::clone(target), spoken);
+    }
+
+    /// How many streams the target has allowed last.
+    pub(super) fn streams_of(&self, target: &Target) -> Option<usize> {
+        match self.spoken.get(target) {
+            Some(Spoken::Http2 { streams }) => Some(*streams),
+            Some(Spoken::Http1) | None => None,
+        }
     }
 
     pub(super) fn take_waiter_for(&mut self, target: &Target) -> Option<Waiter> {
@@ -70,11 +95,20 @@ impl State {
 
     pub(super) fn has_idle(&self) -> bool {
         let mut hosts = self.hosts.values();
-        hosts.any(|host| !host.idle.is_empty())
+        hosts.any(|host| {
+            let mut shared = host.shared.iter();
+            !host.idle.is_empty() || shared.any(|one| one.streams.get() == 0)
+        })
     }
 
-    /// The connection that is idle for the longest time, of whichever target.
-    pub(super) fn take_oldest_idle(&mut self) -> Option<Http1Connection> {
+    /// The connection that is idle for the longest time, of whichever target: one of HTTP/1.1 if
+    /// there is any, which serves one request at a time.
+    pub(super) fn take_unused(&mut self) -> Option<Unused> {
+        let http1 = self.take_oldest_idle().map(Unused::Http1);
+        http1.or_else(|| self.take_oldest_idle_shared().map(Unused::Http2))
+    }
+
+    fn take_oldest_idle(&mut self) -> Option<Http1Connection> {
         let oldest = self
             .hosts
             .values_mut()
@@ -83,28 +117,13 @@ impl State {
         Some(oldest.idle.remove(0))
     }
 
-    /// Takes out idle connections until no more than `most` are left: those of HTTP/1.1 first,
-    /// which serve one request at a time.
-    pub(super) fn take_surplus(
-        &mut self,
-        most: usize,
-    ) -> (Vec<Http1Connection>, Vec<Rc<Http2Connection>>) {
-        let mut surplus = self.count_idle().saturating_sub(most);
-        let (mut taken, mut taken_shared) = (Vec::new(), Vec::new());
-        while surplus > 0 {
-            if let Some(connection) = self.take_oldest_idle() {
-                taken.push(connection);
-            } else if let Some(connection) = self.take_oldest_idle_shared() {
-                taken_shared.push(connection);
-            } else {
-                break;
-            }
-            surplus -= 1;
-        }
-        (taken, taken_shared)
+    /// Takes out idle connections until no more than `most` are left.
+    pub(super) fn take_surplus(&mut self, most: usize) -> Vec<Unused> {
+        let surplus = self.count_idle().saturating_sub(most);
+        (0..surplus).map_while(|_| self.take_unused()).collect()
     }
 
-    pub(super) fn take_oldest_idle_shared(&mut self) -> Option<Rc<Http2Connection>> {
+    fn take_oldest_idle_shared(&mut self) -> Option<Rc<Http2Connection>> {
         let idle = self.hosts.values_mut().filter_map(|host| {
             let is_idle = |shared: &Rc<Http2Connection>| shared.streams.get() == 0;
             let position = host.shared.iter().position(is_idle);

@@ -6,6 +6,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+pub(crate) mod http2;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -149,6 +151,17 @@ pub(crate) fn quick() -> Timeouts {
         write: short,
         pool: short,
         total: Some(Duration::from_secs(20)),
+    }
+}
+
+/// No limits: a busy machine takes its time, and what hangs is noticed by the test's own limit.
+pub(crate) fn untimed() -> Timeouts {
+    Timeouts {
+        connect: None,
+        read: None,
+        write: None,
+        pool: None,
+        total: None,
     }
 }
 
