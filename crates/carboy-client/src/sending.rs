@@ -1,4 +1,10 @@
 //! The content of a request on its way: how far it has come, and how it is broken off.
+//!
+//! HTTP/2: what is handed over waits in h2 until the server's window has room for it, and hyper
+//! waits for room for no more than the first byte of a piece. A server that answers early may
+//! never make room; then its content would stay in h2, and its stream count as one in use, until
+//! the connection ends, since nobody has a handle any more to reset it by. So the last byte is a
+//! piece of its own: hyper lets go of the content not before there is room for all of it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -24,7 +30,7 @@ pub(crate) enum UploadState {
     Handed(Instant),
     /// The connection would take more; there is none yet.
     AwaitsSource,
-    /// All was handed over then.
+    /// All was handed over then; with HTTP/2, the server's window has had room for it.
     Complete(Instant),
     /// The source has failed.
     Failed,
@@ -68,6 +74,9 @@ struct Shared {
     waiting: RefCell<Option<Waker>>,
     /// Where it is to be noted that the sending begins (HTTP/2).
     beginning: RefCell<Option<Beginning>>,
+    /// Whether a piece is followed by its last byte as a piece of its own (HTTP/2).
+    splits_pieces: Cell<bool>,
+    last_byte: RefCell<Option<Bytes>>,
     /// hyper's task that sends it (HTTP/2).
     task: RefCell<Option<AbortHandle>>,
     /// Whether hyper has let go of it, and who waits for that.
@@ -147,6 +156,8 @@ impl Upload {
             failure: RefCell::default(),
             waiting: RefCell::default(),
             beginning: RefCell::default(),
+            splits_pieces: Cell::new(false),
+            last_byte: RefCell::default(),
             task: RefCell::default(),
             has_ended: Cell::new(false),
             ending: RefCell::default(),
@@ -164,6 +175,7 @@ impl Upload {
 
     /// Notes the connection that is to send it (HTTP/2).
     pub(crate) fn begins_with(&self, beginning: &Beginning) {
+        self.shared.splits_pieces.set(true);
         self.shared.beginning.replace(Some(beginning.clone()));
     }
 
@@ -185,6 +197,7 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         self.shared.has_ended.set(true);
+        self.shared.note_end();
         if let Some(waiting) = self.shared.ending.take() {
             waiting.wake();
         }
@@ -192,6 +205,38 @@ impl Drop for Upload {
 }
 
 impl Shared {
+    /// Notes that the last piece was handed over.
+    fn note_last_piece(&self) {
+        let now = Instant::now();
+        self.state.set(if self.splits_pieces.get() {
+            // It may still wait for room.
+            UploadState::Handed(now)
+        } else {
+            UploadState::Complete(now)
+        });
+    }
+
+    /// Notes that hyper has let go of it.
+    fn note_end(&self) {
+        let is_all_taken = match &*self.body.borrow() {
+            RequestBody::Full(bytes) => bytes.is_empty(),
+            RequestBody::Empty | RequestBody::Sent => true,
+            RequestBody::Stream(_) | RequestBody::Source(_) => false,
+        };
+        if is_all_taken && matches!(self.state.get(), UploadState::Handed(_)) {
+            self.state.set(UploadState::Complete(Instant::now()));
+        }
+    }
+
+    /// Takes off the last byte of a piece of a stream, to be sent next (HTTP/2).
+    fn split(&self, mut piece: Bytes) -> Bytes {
+        if self.splits_pieces.get() && piece.len() > 1 {
+            self.last_byte
+                .replace(Some(piece.split_off(piece.len() - 1)));
+        }
+        piece
+    }
+
     fn fail(&self, message: String) -> UploadBroken {
         self.state.set(UploadState::Failed);
         self.failure
@@ -206,6 +251,10 @@ impl Shared {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, UploadBroken>> {
         stream.has_begun = true;
+        if let Some(last_byte) = self.last_byte.take() {
+            self.state.set(UploadState::Handed(Instant::now()));
+            return Poll::Ready(Ok(Some(last_byte)));
+        }
         let Poll::Ready(piece) = stream.pieces.poll_recv(context) else {
             self.state.set(UploadState::AwaitsSource);
             self.waiting.replace(Some(context.waker().clone()));
@@ -215,16 +264,16 @@ impl Shared {
             Some(Piece::Content(piece)) => {
                 self.state.set(UploadState::Handed(Instant::now()));
                 let Some(remaining) = &mut stream.remaining else {
-                    return Poll::Ready(Ok(Some(piece)));
+                    return Poll::Ready(Ok(Some(self.split(piece))));
                 };
                 if let Some(left) = remaining.checked_sub(piece.len() as u64) {
                     *remaining = left;
-                    return Poll::Ready(Ok(Some(piece)));
+                    return Poll::Ready(Ok(Some(self.split(piece))));
                 }
                 "the upload is longer than its Content-Length".to_owned()
             }
             Some(Piece::End) if stream.remaining.unwrap_or(0) == 0 => {
-                self.state.set(UploadState::Complete(Instant::now()));
+                self.note_last_piece();
                 return Poll::Ready(Ok(None));
             }
             Some(Piece::End) => "the upload is shorter than its Content-Length".to_owned(),
@@ -261,13 +310,16 @@ impl Body for Upload {
                 if bytes.is_empty() {
                     return Poll::Ready(None);
                 }
-                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-                let now = Instant::now();
-                shared.state.set(if bytes.is_empty() {
-                    UploadState::Complete(now)
+                let mut length = bytes.len().min(PIECE_BYTES);
+                if length == bytes.len() && length > 1 && shared.splits_pieces.get() {
+                    length -= 1;
+                }
+                let piece = bytes.split_to(length);
+                if bytes.is_empty() {
+                    shared.note_last_piece();
                 } else {
-                    UploadState::Handed(now)
-                });
+                    shared.state.set(UploadState::Handed(Instant::now()));
+                }
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             RequestBody::Stream(stream) => match shared.poll_stream(stream, context) {

@@ -8,27 +8,20 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use carboy_client::{Client, ClientSettings, ErrorKind, HttpVersions, Request, RequestBody};
+use carboy_client::{Client, ErrorKind, PoolLimits, Request, RequestBody};
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use support::{Upstream, fetch, get, quick, run, wait_for};
+use support::http2::{self, Local};
+use support::{Upstream, fetch, quick, run, untimed, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
-}
 
 /// The contents of requests that the server keeps and does not read.
 type Kept = Rc<RefCell<Vec<Incoming>>>;
@@ -57,17 +50,21 @@ async fn answering_early() -> (Upstream, Kept) {
 }
 
 fn http2_client() -> Client {
-    Client::new(Arc::new(ClientSettings {
-        versions: HttpVersions::Http2Only,
-        ..ClientSettings::default()
-    }))
+    http2::http2_client(PoolLimits::default())
 }
 
 fn upload(upstream: &Upstream, body: RequestBody) -> Request {
     Request {
-        timeouts: quick(),
+        timeouts: untimed(),
         body,
         ..Request::new(Method::POST, upstream.url("/"))
+    }
+}
+
+fn download(upstream: &Upstream) -> Request {
+    Request {
+        timeouts: untimed(),
+        ..Request::new(Method::GET, upstream.url("/"))
     }
 }
 
@@ -83,7 +80,7 @@ async fn is_given_back(client: &Client, upstream: &Upstream, kept: &Kept) {
     };
     assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
     wait_for(client, |pool| pool.connections == 1 && pool.idle == 1).await;
-    let (_, answer) = fetch(client, get(upstream.url("/")))
+    let (_, answer) = fetch(client, download(upstream))
         .await
         .expect("it serves on");
     assert_eq!(answer, "early");
@@ -145,6 +142,98 @@ fn many_early_answers_leave_nothing() {
     });
 }
 
+/// Content that counts while it is in memory.
+struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(bytes: usize, count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(vec![0; bytes], Arc::clone(count))
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A server with a small window answers more calls than it allows streams, and takes the content
+/// of none: the streams and the contents must be given back.
+async fn leaves_nothing(window: u32, bytes: usize, is_streamed: bool) {
+    const STREAMS: u32 = 20;
+    let kept = Kept::default();
+    let upstream = Upstream::start(move |stream, _| {
+        let kept = Rc::clone(&kept);
+        async move {
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                kept.borrow_mut().push(request.into_body());
+                let answer = Full::new(Bytes::from_static(b"early"));
+                async { Ok::<_, Infallible>(hyper::Response::new(answer)) }
+            });
+            hyper::server::conn::http2::Builder::new(Local)
+                .initial_stream_window_size(window)
+                .max_concurrent_streams(STREAMS)
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
+        }
+    })
+    .await;
+    let client = http2::http2_client(PoolLimits {
+        connections_per_host: 1,
+        ..PoolLimits::default()
+    });
+    let count = Arc::new(AtomicUsize::new(0));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..3 * STREAMS {
+        let content = Bytes::from_owner(Counted::new(bytes, &count));
+        let body = if is_streamed {
+            let (sender, body) = RequestBody::stream(None);
+            sender.send(content).await.expect("there is room");
+            sender.finish().await.expect("there is room");
+            body
+        } else {
+            RequestBody::Full(content)
+        };
+        let request = upload(&upstream, body);
+        let client = client.clone();
+        calls.spawn_local(async move { fetch(&client, request).await.map(|(_, answer)| answer) });
+    }
+    while let Some(outcome) = calls.join_next().await {
+        let answer = outcome.expect("no panic").expect("an answer");
+        assert_eq!(answer, "early", "{window} {bytes}");
+    }
+    wait_for(&client, |pool| pool.connections == 1 && pool.idle == 1).await;
+    while count.load(Ordering::Relaxed) > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn content_that_no_window_is_given_for_is_left() {
+    run(async {
+        let mut servers = tokio::task::JoinSet::new();
+        for window in [0, 1, 1000] {
+            for bytes in [1, 2, 1001, 60_000, 70_000] {
+                for is_streamed in [false, true] {
+                    servers.spawn_local(leaves_nothing(window, bytes, is_streamed));
+                }
+            }
+        }
+        while let Some(outcome) = servers.join_next().await {
+            outcome.unwrap();
+        }
+    });
+}
+
 /// Speaks HTTP/2 on all connections but the first, which is silent after these bytes.
 async fn silent_at_first(bytes: &'static [u8]) -> Upstream {
     Upstream::start(move |mut stream, number| async move {
@@ -179,7 +268,9 @@ fn a_connection_on_which_nothing_comes_is_not_used_again() {
             let client = http2_client();
             let mut failures = 0;
             let answer = loop {
-                match fetch(&client, get(upstream.url("/"))).await {
+                let mut request = download(&upstream);
+                request.timeouts.read = quick().read;
+                match fetch(&client, request).await {
                     Ok((_, answer)) => break answer,
                     Err(error) => assert_eq!(error.kind(), ErrorKind::ReadTimeout),
                 }
