@@ -156,6 +156,10 @@ type Http2Driver = http2::Connection<TokioIo<Stream>, Upload, LocalExecutor>;
 /// for those that set no limit.
 const UNTOLD_STREAMS: usize = usize::MAX - 1;
 
+/// Of how many streams that were left it is remembered for a second that what still comes for
+/// them is nothing to answer.
+const REMEMBERED_STREAMS: usize = 1000;
+
 /// An HTTP/2 connection: many requests at a time.
 pub(crate) struct Http2Connection {
     sender: http2::SendRequest<Upload>,
@@ -192,6 +196,12 @@ impl Http2Connection {
             .timer(TokioTimer::new())
             .max_header_list_size(head_bytes)
             .initial_max_send_streams(UNTOLD_STREAMS)
+            .max_concurrent_reset_streams(REMEMBERED_STREAMS)
+            // What comes for a stream that is forgotten is answered by a reset. As many of them as
+            // are h2's limit would end the connection and all calls on it; a client that leaves
+            // what it has asked for is no attack by the server. There are no more of them than the
+            // client has opened streams.
+            .max_local_error_reset_streams(None)
             .adaptive_window(true)
             .handshake(stream)
             .await

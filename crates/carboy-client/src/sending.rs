@@ -23,6 +23,9 @@ use crate::{Error, ErrorKind};
 /// Content is handed to the connection in pieces of this size, so that progress is seen.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// Frames that are no longer than this are short to h2, which counts them.
+const SHORT_PIECE_BYTES: usize = 256;
+
 /// How far the sending of a request's content has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum UploadState {
@@ -228,9 +231,11 @@ impl Shared {
         }
     }
 
-    /// Takes off the last byte of a piece of a stream, to be sent next (HTTP/2).
-    fn split(&self, mut piece: Bytes) -> Bytes {
-        if self.splits_pieces.get() && piece.len() > 1 {
+    /// Takes off the last byte of a piece of a stream, to be sent next (HTTP/2). Servers that count
+    /// short frames as an attack don't get two for one, but at the end.
+    fn split(&self, stream: &mut UploadStream, mut piece: Bytes) -> Bytes {
+        let is_wanted = self.splits_pieces.get() && piece.len() > 1;
+        if is_wanted && (piece.len() > SHORT_PIECE_BYTES || stream.is_at_end()) {
             self.last_byte
                 .replace(Some(piece.split_off(piece.len() - 1)));
         }
@@ -255,7 +260,7 @@ impl Shared {
             self.state.set(UploadState::Handed(Instant::now()));
             return Poll::Ready(Ok(Some(last_byte)));
         }
-        let Poll::Ready(piece) = stream.pieces.poll_recv(context) else {
+        let Poll::Ready(piece) = stream.poll_piece(context) else {
             self.state.set(UploadState::AwaitsSource);
             self.waiting.replace(Some(context.waker().clone()));
             return Poll::Pending;
@@ -263,14 +268,14 @@ impl Shared {
         let message = match piece {
             Some(Piece::Content(piece)) => {
                 self.state.set(UploadState::Handed(Instant::now()));
-                let Some(remaining) = &mut stream.remaining else {
-                    return Poll::Ready(Ok(Some(self.split(piece))));
-                };
-                if let Some(left) = remaining.checked_sub(piece.len() as u64) {
-                    *remaining = left;
-                    return Poll::Ready(Ok(Some(self.split(piece))));
+                let length = piece.len() as u64;
+                match stream.remaining.map(|left| left.checked_sub(length)) {
+                    Some(None) => "the upload is longer than its Content-Length".to_owned(),
+                    left => {
+                        stream.remaining = left.flatten();
+                        return Poll::Ready(Ok(Some(self.split(stream, piece))));
+                    }
                 }
-                "the upload is longer than its Content-Length".to_owned()
             }
             Some(Piece::End) if stream.remaining.unwrap_or(0) == 0 => {
                 self.note_last_piece();

@@ -1,6 +1,7 @@
 //! What a request carries: content, or where it comes from.
 
 use std::fmt;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -122,7 +123,9 @@ impl RequestBody {
 /// A stream of content on its way to the connection.
 #[derive(Debug)]
 pub struct UploadStream {
-    pub(crate) pieces: mpsc::Receiver<Piece>,
+    pieces: mpsc::Receiver<Piece>,
+    /// What was taken out to see whether it is the end.
+    next: Option<Piece>,
     pub(crate) remaining: Option<u64>,
     pub(crate) has_begun: bool,
     when_dropped: DropHook,
@@ -151,11 +154,28 @@ impl UploadStream {
         let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
         let stream = Self {
             pieces: receiver,
+            next: None,
             remaining: length,
             has_begun: false,
             when_dropped: DropHook::default(),
         };
         (UploadSender { pieces: sender }, stream)
+    }
+
+    /// Takes the next piece; `None` when the source has broken off.
+    pub(crate) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        match self.next.take() {
+            Some(piece) => Poll::Ready(Some(piece)),
+            None => self.pieces.poll_recv(context),
+        }
+    }
+
+    /// Whether it is known already that nothing more comes.
+    pub(crate) fn is_at_end(&mut self) -> bool {
+        if self.next.is_none() {
+            self.next = self.pieces.try_recv().ok();
+        }
+        matches!(self.next, Some(Piece::End))
     }
 
     /// Sets what is called when nobody takes pieces any more, on whatever thread that is.

@@ -142,6 +142,41 @@ fn many_early_answers_leave_nothing() {
     });
 }
 
+#[test]
+fn what_still_comes_for_calls_that_were_left_does_not_end_the_connection() {
+    /// More of what is forgotten than h2 takes by default, and as many that are remembered.
+    const FORGOTTEN: usize = 1100;
+    const CALLS: usize = 2 * FORGOTTEN;
+    run(async {
+        let upstream = Upstream::start(|mut stream, _| async move {
+            http2::read_preface(&mut stream).await;
+            http2::allow_streams(&mut stream, 100).await;
+            let mut left = Vec::new();
+            while let Some(id) = http2::read_head(&mut stream).await {
+                if left.len() < CALLS {
+                    left.push(id);
+                    // The head alone, with its end but not that of the stream.
+                    http2::write_frame(&mut stream, http2::HEADERS, 4, id, http2::OK).await;
+                    continue;
+                }
+                for late in &left[CALLS - FORGOTTEN..] {
+                    let (kind, end) = (http2::HEADERS, http2::WHOLE);
+                    http2::write_frame(&mut stream, kind, end, *late, http2::OK).await;
+                }
+                http2::write_frame(&mut stream, http2::HEADERS, http2::WHOLE, id, http2::OK).await;
+            }
+        })
+        .await;
+        let client = http2_client();
+        for _ in 0..CALLS {
+            drop(client.send(download(&upstream)).await.unwrap());
+        }
+        let (response, _) = fetch(&client, download(&upstream)).await.unwrap();
+        assert_eq!(response.head.status, 200);
+        assert_eq!(upstream.connections(), 1);
+    });
+}
+
 /// Content that counts while it is in memory.
 struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
