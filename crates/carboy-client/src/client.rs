@@ -24,6 +24,7 @@ use crate::pool::{Grant, Lease, Permit, Pool, PoolStatistics};
 use crate::proxy::ProxyRules;
 use crate::redirect;
 use crate::request::{Request, Way};
+use crate::resolver::Resolver;
 use crate::response::{Response, ResponseHead};
 use crate::response_body::ResponseBody;
 use crate::retry::{RetryBudget, is_idempotent};
@@ -61,6 +62,8 @@ pub struct ClientSettings {
     pub tls_versions: TlsVersions,
     /// Which proxies.
     pub proxies: ProxyRules,
+    /// Who is asked for the addresses of names.
+    pub resolver: Resolver,
 }
 
 /// Sends requests. Belongs to the thread of one runtime, as its connections do.
@@ -82,12 +85,7 @@ struct Shared {
 impl Client {
     /// A client without connections.
     pub fn new(settings: Arc<ClientSettings>) -> Self {
-        let connector = Connector::new(
-            settings.trust.clone(),
-            settings.identity.clone(),
-            settings.versions,
-            settings.tls_versions,
-        );
+        let connector = Connector::new(&settings);
         let pool = Pool::new(settings.pool, settings.versions);
         Self {
             shared: Rc::new(Shared {
@@ -395,7 +393,12 @@ impl Shared {
             Ok(Err(error)) if began.elapsed() < timeout => Err(error),
             Ok(Err(_)) | Err(_) => {
                 let (seconds, authority) = (timeout.as_secs_f64(), target.authority());
-                let message = format!("no connection to {authority} within {seconds} s");
+                let phase = if stopwatch.is_resolving() {
+                    ": the name is still being looked up"
+                } else {
+                    ""
+                };
+                let message = format!("no connection to {authority} within {seconds} s{phase}");
                 Err(Error::new(ErrorKind::ConnectTimeout, message))
             }
         }

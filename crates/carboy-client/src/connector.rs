@@ -9,7 +9,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as RustlsError};
 
+use crate::client::ClientSettings;
 use crate::dial::dial;
+use crate::resolver::Resolver;
 use crate::settings::{HttpVersions, TlsVersions};
 use crate::stream::Socket;
 use crate::target::{Route, Target};
@@ -27,6 +29,7 @@ pub(crate) struct Connected {
 /// What is needed to open connections.
 #[derive(Debug)]
 pub(crate) struct Connector {
+    resolver: Resolver,
     trust: Trust,
     identity: Option<Identity>,
     versions: HttpVersions,
@@ -38,17 +41,13 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(
-        trust: Trust,
-        identity: Option<Identity>,
-        versions: HttpVersions,
-        tls_versions: TlsVersions,
-    ) -> Self {
+    pub(crate) fn new(settings: &ClientSettings) -> Self {
         Self {
-            trust,
-            identity,
-            versions,
-            tls_versions,
+            resolver: settings.resolver.clone(),
+            trust: settings.trust.clone(),
+            identity: settings.identity.clone(),
+            versions: settings.versions,
+            tls_versions: settings.tls_versions,
             with_servers: OnceCell::new(),
             with_proxies: OnceCell::new(),
         }
@@ -110,7 +109,7 @@ impl Connector {
     async fn reach(&self, target: &Target, stopwatch: &Stopwatch) -> Result<Socket, Error> {
         let proxy = match &target.route {
             Route::Direct => {
-                let stream = dial(&target.host, target.port, stopwatch).await?;
+                let stream = dial(&self.resolver, &target.host, target.port, stopwatch).await?;
                 return Ok(Socket::Tcp(stream));
             }
             Route::Unix(path) => {
@@ -122,7 +121,7 @@ impl Connector {
             }
             Route::Proxy(proxy) => proxy,
         };
-        let stream = dial(proxy.host(), proxy.port(), stopwatch)
+        let stream = dial(&self.resolver, proxy.host(), proxy.port(), stopwatch)
             .await
             .map_err(|error| {
                 let message = format!("the proxy can't be reached: {}", error.message());
@@ -134,7 +133,7 @@ impl Connector {
             socket = handshake(config, proxy.host(), socket).await?;
         }
         if proxy.is_socks() {
-            connect_by_socks(&mut socket, proxy, target).await?;
+            connect_by_socks(&mut socket, &self.resolver, proxy, target).await?;
         } else if !target.takes_absolute_form() {
             connect_by_http(&mut socket, proxy, target).await?;
         }

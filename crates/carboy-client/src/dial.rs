@@ -1,18 +1,18 @@
 //! From a name to an open TCP connection.
 //!
-//! Names are looked up by tokio, which asks the system's resolver on a thread of its own. The
-//! addresses are tried as RFC 8305 ("happy eyeballs") says: the families in turns, the next one
+//! The addresses of the name are tried as RFC 8305 ("happy eyeballs") says: the families in turns, the next one
 //! after a short while already, and whichever answers first is taken.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::resolver::Resolver;
 use crate::timings::Stopwatch;
 use crate::{Error, ErrorKind};
 
@@ -24,8 +24,14 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// # Errors
 ///
 /// `Resolve` when the name has no address, `Connect` when none of its addresses answers.
-pub(crate) async fn dial(host: &str, port: u16, stopwatch: &Stopwatch) -> Result<TcpStream, Error> {
-    let addresses = resolve(host, port).await?;
+pub(crate) async fn dial(
+    resolver: &Resolver,
+    host: &str,
+    port: u16,
+    stopwatch: &Stopwatch,
+) -> Result<TcpStream, Error> {
+    stopwatch.resolve_began();
+    let addresses = resolver.resolve(host, port).await?;
     stopwatch.resolved();
     let stream = connect_to_any(&addresses).await.map_err(|error| {
         let message = format!("no connection to {host} port {port}");
@@ -37,30 +43,6 @@ pub(crate) async fn dial(host: &str, port: u16, stopwatch: &Stopwatch) -> Result
         Error::caused(ErrorKind::Connect, message, error)
     })?;
     Ok(stream)
-}
-
-/// The addresses of a host, in the resolver's order of preference.
-///
-/// # Errors
-///
-/// `Resolve` when there is none.
-pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let found = tokio::net::lookup_host((host, port)).await;
-    let found = found.map_err(|error| {
-        let message = format!("the name {host} can't be resolved");
-        Error::caused(ErrorKind::Resolve, message, error)
-    })?;
-    let addresses: Vec<_> = found.collect();
-    if addresses.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Resolve,
-            format!("the name {host} has no address"),
-        ));
-    }
-    Ok(addresses)
 }
 
 /// A connection that is being opened.
@@ -222,12 +204,5 @@ mod tests {
             let error = connect_to_any(&[refusing, refusing]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         });
-    }
-
-    #[test]
-    fn names_without_an_address_are_told() {
-        let error = run(resolve("does-not-exist.invalid", 80)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Resolve);
-        assert!(error.message().contains("does-not-exist.invalid"));
     }
 }

@@ -17,6 +17,7 @@ pub(crate) struct Stopwatch {
     tls_done: Cell<Option<Instant>>,
     exchange_began: Cell<Instant>,
     head: Cell<Option<Instant>>,
+    is_resolving: Cell<bool>,
     reused: Cell<bool>,
 }
 
@@ -32,6 +33,7 @@ impl Stopwatch {
             tls_done: Cell::new(None),
             exchange_began: Cell::new(now),
             head: Cell::new(None),
+            is_resolving: Cell::new(false),
             reused: Cell::new(false),
         }
     }
@@ -43,6 +45,7 @@ impl Stopwatch {
     /// A further exchange begins: what was noted of the one before is forgotten.
     pub(crate) fn exchange_began(&self, now: Instant) {
         self.exchange_began.set(now);
+        self.is_resolving.set(false);
         for moment in [
             &self.acquired,
             &self.resolved,
@@ -64,8 +67,18 @@ impl Stopwatch {
         self.connect_began.set(Some(Instant::now()));
     }
 
+    pub(crate) fn resolve_began(&self) {
+        self.is_resolving.set(true);
+    }
+
     pub(crate) fn resolved(&self) {
+        self.is_resolving.set(false);
         self.resolved.set(Some(Instant::now()));
+    }
+
+    /// Whether a name is being looked up.
+    pub(crate) fn is_resolving(&self) -> bool {
+        self.is_resolving.get()
     }
 
     pub(crate) fn connected(&self) {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::dial::resolve;
 use crate::proxy::Proxy;
+use crate::resolver::Resolver;
 use crate::stream::Socket;
 use crate::target::Target;
 use crate::{Error, ErrorKind};
@@ -83,6 +83,7 @@ pub(crate) async fn connect_by_http(
 /// `Proxy` when it refuses, `Resolve` when the name is to be looked up here and has no address.
 pub(crate) async fn connect_by_socks(
     socket: &mut Socket,
+    resolver: &Resolver,
     proxy: &Proxy,
     target: &Target,
 ) -> Result<(), Error> {
@@ -93,7 +94,8 @@ pub(crate) async fn connect_by_socks(
     let address = match target.host.parse::<IpAddr>() {
         Ok(address) => Some(address),
         Err(_) if proxy.resolves_names() => None,
-        Err(_) => resolve(&target.host, target.port)
+        Err(_) => resolver
+            .resolve(&target.host, target.port)
             .await?
             .first()
             .map(SocketAddr::ip),

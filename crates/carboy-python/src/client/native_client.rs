@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use carboy_client::{
     ClientSettings, Error, ErrorKind, HttpVersions, Identity, PoolLimits, ProxyRules, Request,
-    ResponseLimits, TlsVersions, Trust, for_display,
+    Resolver, ResponseLimits, TlsVersions, Trust, for_display,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -120,6 +120,7 @@ impl HttpClient {
                 versions,
                 tls_versions,
                 proxies,
+                resolver: Resolver::default(),
             })),
             is_closed: AtomicBool::new(false),
         })
