@@ -279,12 +279,13 @@ impl Shared {
                         return Err(error);
                     }
                 }
-                Err(Failure::Stale(error)) => {
-                    let may_repeat = request.retries.repeats_stale
+                Err(Failure::Unanswered { error, is_stale }) => {
+                    let may_repeat = is_stale
+                        && request.retries.repeats_stale
                         && is_idempotent(&request.method)
                         && request.body.is_repeatable();
                     if !may_repeat || std::mem::replace(&mut call.has_repeated, true) {
-                        return Err(error);
+                        return Err(error.and(&request.retries.advice(&request.method)));
                     }
                 }
                 Err(Failure::Refused(error)) => {

@@ -83,6 +83,12 @@ impl Error {
         }
     }
 
+    /// The same error with something more to say.
+    pub(crate) fn and(mut self, addition: &str) -> Self {
+        self.message.push_str(addition);
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind

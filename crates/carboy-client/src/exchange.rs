@@ -25,9 +25,13 @@ use crate::{Error, ErrorKind};
 pub(crate) enum Failure {
     /// Nothing of the request was sent; here is its content for another connection.
     Unsent(RequestBody, Error),
-    /// The connection, which had been idle for a while, ended at once and without a byte of an
-    /// answer: the server was closing it as idle when the request was sent.
-    Stale(Error),
+    /// The connection, which others had used before, ended without a byte of an answer.
+    Unanswered {
+        error: Error,
+        /// Whether it had been idle for a while and ended at once: the server was closing it as
+        /// idle when the request was sent.
+        is_stale: bool,
+    },
     /// The server has said that it has not looked at the request (HTTP/2).
     Refused(Error),
     /// Anything else.
@@ -103,15 +107,14 @@ pub(crate) async fn exchange(
     match unsent {
         Some(request) => Err(Failure::Unsent(request.into_body().into_body(), error)),
         None if is_reused
-            && was_idle
             && activity.bytes_read() == bytes_before
-            && sent.elapsed() <= lease.connect_time() + STALE_SLACK
             && matches!(
                 error.kind(),
                 ErrorKind::RemoteProtocol | ErrorKind::Read | ErrorKind::Write
             ) =>
         {
-            Err(Failure::Stale(error))
+            let is_stale = was_idle && sent.elapsed() <= lease.connect_time() + STALE_SLACK;
+            Err(Failure::Unanswered { error, is_stale })
         }
         None => Err(Failure::Final(error)),
     }

@@ -60,6 +60,23 @@ impl Retries {
         }
     }
 
+    /// What is to be said to who has got no answer on a connection that others had used before:
+    /// why the request is not sent again, and how that can be asked for.
+    pub(crate) fn advice(&self, method: &Method) -> String {
+        let way = if !self.suits(method) {
+            format!(
+                "since the server may have acted on it, a {method} is sent again only if it is \
+                 asked for, by Retries(any_method=True): where twice does no harm, as with an \
+                 idempotency key"
+            )
+        } else if self.attempts == 0 {
+            "Retries ask for further attempts".to_owned()
+        } else {
+            "there are no further attempts".to_owned()
+        };
+        format!(". It was kept from an earlier call, and nothing of an answer has come; {way}")
+    }
+
     pub(crate) fn retries_status(&self, status: StatusCode, method: &Method) -> bool {
         self.statuses.contains(&status.as_u16()) && self.suits(method)
     }

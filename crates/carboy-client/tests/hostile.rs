@@ -339,7 +339,10 @@ fn a_connection_that_is_closed_as_idle_when_the_request_comes() {
         // another one is not,
         pass(Duration::from_secs(2)).await;
         let kind = ErrorKind::RemoteProtocol;
-        fails_with(&client, post(upstream.url("/"), "order"), kind).await;
+        let error = fails_with(&client, post(upstream.url("/"), "order"), kind).await;
+        for part in ["kept", "may have acted", "POST", "any_method=True"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
         assert_eq!(upstream.connections(), 2);
         // and none where that is switched off.
         first().await;
