@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-from support.raw_upstream import RawUpstream, ok
+from support.programs import output_of
 
 COMMON = """
 import atexit, builtins, os, sys, threading
@@ -53,27 +50,13 @@ CALLS = ["get", "post", "session", "unawaited", "never", *BOUNDED, "handler"]
 NEEDS_NOBODY = {"handler"}
 
 
-def end_of(program: str) -> str:
-    """Run a program that has the URL of a service to its end, and return what it has printed."""
-    with RawUpstream.answering(ok()) as upstream:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", f"url = {upstream.url!r}{program}"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
-
-
 @pytest.mark.parametrize("call", CALLS)
 def test_in_a_destructor_while_modules_are_torn_down(call: str) -> None:
     program = f"""{COMMON}{IMPORTED}
 assert http.get(url).result().text == "fine"
 builtins._late = Late(calls(url)[{call!r}])
 """
-    outcome = end_of(program)
+    outcome = output_of(program)
     if call in NEEDS_NOBODY:
         assert outcome == "value 42"
     else:
@@ -88,7 +71,7 @@ atexit.register(lambda: attempt(lambda: calls(url)[{call!r}]()))
 {IMPORTED}
 assert http.get(url).result().text == "fine"
 """
-    outcome = end_of(program)
+    outcome = output_of(program)
     if call in NEEDS_NOBODY:
         assert outcome == "value 42"
     else:
@@ -102,7 +85,7 @@ for name in ("get", "post", "session", "handler"):
     atexit.register(attempt, known[name])
 assert http.get(url).result().text == "fine"
 """
-    assert end_of(program).split("\n") == ["value 42", "value fine", "value fine", "value fine"]
+    assert output_of(program).split("\n") == ["value 42", "value fine", "value fine", "value fine"]
 
 
 def test_what_is_queued_at_the_end_is_run() -> None:
@@ -112,7 +95,7 @@ def later():
 atexit.register(later)
 Promise.resolve("queued before").then(print)
 """
-    assert end_of(program).split("\n") == ["queued before", "queued at the end"]
+    assert output_of(program).split("\n") == ["queued before", "queued at the end"]
 
 
 @pytest.mark.parametrize("call", ["never", "bounded", "get"])
@@ -155,4 +138,4 @@ listener.close()
 while not all_wait():
     pass
 """
-    assert end_of(program) == ""
+    assert output_of(program) == ""

@@ -145,7 +145,7 @@ def test_the_parts_of_an_async_generator_are_sent_as_they_come() -> None:
         yield "second"
 
     with Live(app) as live, live.connect() as connection:
-        connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.begin("GET", "/")
         assert connection.read_head().status == 200
         assert connection.read_chunk() == b"first"
         go_on.set()
@@ -177,7 +177,7 @@ def test_an_async_generator_is_closed_when_the_client_goes(colour: str) -> None:
 
     with Live(app) as live:
         with live.connect() as connection:
-            connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.begin("GET", "/")
             assert connection.read_chunk_after_head()
         eventually(lambda: events == ["closed on carboy-loop"])
 
@@ -195,7 +195,7 @@ def test_an_async_generator_that_fails_breaks_the_answer_off(
         raise ValueError("in the body")
 
     with Live(app) as live, live.connect() as connection:
-        connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.begin("GET", "/")
         assert connection.read_chunk_after_head() == b"first"
         first_arrived.set()
         with pytest.raises(ConnectionError):

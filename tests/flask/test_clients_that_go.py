@@ -30,7 +30,7 @@ def test_a_get_is_given_up_down_to_the_socket(
 ) -> None:
     with served(upstream, colour) as (live, ended, torn_down), caplog.at_level(logging.INFO):
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         client.close() if how == "closes" else client.reset()
         call.wait_closed()
@@ -49,7 +49,7 @@ def test_the_connection_to_the_service_is_closed_soon(colour: str, upstream: Ups
     with served(upstream, colour) as (live, _, _):
         for _ in range(20):
             client = live.connect()
-            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.begin("GET", "/")
             call = upstream.next_call()
             gone_at = time.perf_counter()
             client.close()
@@ -62,7 +62,7 @@ def test_the_connection_to_the_service_is_closed_soon(colour: str, upstream: Ups
 def test_a_post_goes_on(colour: str, upstream: Upstream) -> None:
     with served(upstream, colour) as (live, ended, torn_down):
         client = live.connect()
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        client.begin("POST", "/")
         call = upstream.next_call()
         client.close()
         assert not call.closed.wait(0.05)
@@ -89,7 +89,7 @@ def test_of_a_post_what_is_cancellable_stops(upstream: Upstream) -> None:
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        client.begin("POST", "/")
         calls = {call.target: call for call in (upstream.next_call(), upstream.next_call())}
         client.close()
         calls["/marked"].wait_closed()
@@ -128,7 +128,7 @@ def test_a_view_that_knows_nothing_of_carboy_runs_to_its_end(colour: str) -> Non
         app.before_request(lambda: None)
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         assert begun.wait(TIMEOUT_SECONDS)
         client.reset()
         # Long enough for a watch to notice, if there were one.
@@ -158,7 +158,7 @@ def test_what_is_answered_has_no_client_that_goes(colour: str, upstream: Upstrea
     with served(upstream, colour) as (live, ended, _):
         client = live.connect()
         for _ in range(3):
-            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.begin("GET", "/")
             upstream.next_call().answer()
             assert client.read_response().body == b'{"a":"done"}\n'
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)

@@ -41,7 +41,7 @@ def test_a_wait_for_anything_that_is_promised_ends(upstream: Upstream) -> None:
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         assert begun.wait(TIMEOUT_SECONDS)
         client.close()
         eventually(lambda: ended == [ClientDisconnected], what="the view has ended")
@@ -58,7 +58,7 @@ def test_what_is_detached_goes_on(upstream: Upstream) -> None:
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         calls = {call.target: call for call in (upstream.next_call(), upstream.next_call())}
         client.close()
         calls["/slow"].wait_closed()
@@ -99,7 +99,7 @@ def test_after_request_functions_and_signals_are_those_of_a_base_exception(
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         upstream.next_call()
         client.close()
         eventually(lambda: len(events) == 3, what="the request is torn down")
@@ -127,7 +127,7 @@ def test_handlers_that_mend_errors_are_not_asked(upstream: Upstream) -> None:
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         upstream.next_call()
         client.close()
         eventually(lambda: ended, what="the view has ended")
@@ -156,7 +156,7 @@ def test_a_task_group_of_calls_ends_as_one(
 
     with Live(app) as live, caplog.at_level(logging.INFO):
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         calls = [upstream.next_call() for _ in range(3)]
         client.close()
         for call in calls:
@@ -185,7 +185,7 @@ def test_code_in_other_threads_of_the_request_is_told_too(upstream: Upstream) ->
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         client.close()
         call.wait_closed()
@@ -205,7 +205,7 @@ def test_views_of_an_app_within_a_middleware_are_given_up(upstream: Upstream) ->
 
     with Live(middleware) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         client.close()
         call.wait_closed()
@@ -229,10 +229,10 @@ def test_who_shares_a_promise_with_a_request_whose_client_goes_is_told(
 
         with Live(app) as live, caplog.at_level(logging.ERROR, "carboy"):
             connection = live.connect()
-            connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            connection.begin("GET", "/")
             assert waiting.acquire(timeout=TIMEOUT_SECONDS)
             other = live.connect()
-            other.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            other.begin("GET", "/")
             assert waiting.acquire(timeout=TIMEOUT_SECONDS)
             connection.close()
             # Its own client is there, and what it can't be given is an error.

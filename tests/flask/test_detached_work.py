@@ -29,7 +29,7 @@ def test_a_view_that_waits_for_detached_work_is_cancelled_and_the_work_goes_on()
 
     with Upstream() as upstream, Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         client.close()
         eventually(lambda: ended == ["view"], what="the view was cancelled")

@@ -67,7 +67,7 @@ def test_the_policy_may_be_in_the_environment(
     monkeypatch.setenv("CARBOY_CANCEL_ON_DISCONNECT", "always")
     with served(upstream, "sync") as (live, ended, _):
         client = live.connect()
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        client.begin("POST", "/")
         call = upstream.next_call()
         client.close()
         call.wait_closed()
@@ -115,7 +115,7 @@ def test_where_a_policy_was_chosen_other_awaits_are_cancelled_too(policy: str, c
         app.teardown_request(torn_down.append)
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         assert begun.wait(TIMEOUT_SECONDS)
         client.close()
         eventually(lambda: ended == [asyncio.CancelledError], what="the view was cancelled")
@@ -148,7 +148,7 @@ def test_what_a_view_does_after_its_promises_failed_has_a_grace_period(
         app.before_request(lambda: None)
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         upstream.next_call()
         client.close()
         eventually(lambda: len(times) == 2, what="the view was cancelled")
@@ -158,7 +158,7 @@ def test_what_a_view_does_after_its_promises_failed_has_a_grace_period(
 def test_such_clients_may_be_dropped(upstream: Upstream) -> None:
     settings = {"CARBOY_HALF_CLOSED_CLIENTS": "drop"}
     with served(upstream, "sync", **settings) as (live, ended, _), live.connect() as client:
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         client.socket.shutdown(socket.SHUT_WR)
         call.wait_closed()

@@ -240,7 +240,7 @@ def test_without_the_setting_no_header_is_sent(upstream: Upstream) -> None:
     app = make_app(upstream, "sync")
     app.config["CARBOY_REQUEST_DEADLINE"] = 30
     with Live(app) as live, live.connect() as client:
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         assert "x-request-timeout-ms" not in call.headers
         call.answer()

@@ -69,7 +69,7 @@ def test_connections_and_requests_in_progress() -> None:
         return "waited"
 
     with Live(app) as live, live.connect() as first, live.connect():
-        first.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        first.begin("GET", "/")
         eventually(lambda: live.statistics()["in_flight_requests"] == 1)
         eventually(lambda: live.statistics()["open_connections"] == 2)
         eventually(lambda: live.statistics()["worker_threads"] >= 1)
@@ -105,7 +105,7 @@ def test_a_thread_is_not_shared_when_that_is_ruled_out() -> None:
         with Live(app, threads=1, share_threads=share_threads) as live:
             connections = [live.connect() for _ in range(5)]
             for connection in connections:
-                connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                connection.begin("GET", "/")
             for connection in connections:
                 assert connection.read_response().text == "view"
                 connection.close()

@@ -54,7 +54,7 @@ def test_a_waiting_stream_is_given_up_with_its_service(colour: str, upstream: Up
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         call.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
         assert client.read_chunk_after_head() == b"one"
@@ -84,7 +84,7 @@ def test_an_idle_stream_of_events_ends_when_its_reader_goes() -> None:
     app.config["CARBOY_CANCEL_GRACE"] = 0.01
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         assert client.read_chunk_after_head() == b"one"
         client.close()
         eventually(lambda: ended == [asyncio.CancelledError], what="the stream has ended")
@@ -110,7 +110,7 @@ def test_a_response_that_has_nearly_come_keeps_its_connection(upstream: Upstream
 
     with Live(app) as live:
         client = live.connect()
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.begin("GET", "/")
         call = upstream.next_call()
         # The rest is on its way when the client goes; how far it is does not matter.
         call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 25_000)

@@ -96,7 +96,7 @@ WHOLE = {
 def test_a_request_that_was_begun_is_finished(serve, target: str, number: int) -> None:
     server: ServerProcess = serve(APP)
     with server.connect() as connection:
-        connection.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        connection.begin("GET", target)
         server.wait_for_line("begun")
         server.send_signal(number)
         answer = connection.read_response()
@@ -126,7 +126,7 @@ def test_background_tasks_may_finish(serve, tmp_path) -> None:
 def test_new_connections_are_refused_while_it_stops(serve) -> None:
     server: ServerProcess = serve(APP)
     with server.connect() as connection:
-        connection.send(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.begin("GET", "/endless")
         server.wait_for_line("begun")
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("SIGTERM")
@@ -147,7 +147,7 @@ def test_new_connections_are_refused_while_it_stops(serve) -> None:
 def test_a_second_signal_ends_it_at_once(serve, target: str, number: int) -> None:
     server: ServerProcess = serve(APP)
     with server.connect() as connection:
-        connection.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        connection.begin("GET", target)
         server.wait_for_line("begun")
         server.send_signal(number)
         server.wait_for_line("finishing the requests")
@@ -160,7 +160,7 @@ def test_a_second_signal_ends_it_at_once(serve, target: str, number: int) -> Non
 def test_the_timeout_of_a_stop_bounds_it(serve) -> None:
     server: ServerProcess = serve(APP, "--shutdown-timeout", "0.3")
     with server.connect() as connection:
-        connection.send(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.begin("GET", "/endless")
         server.wait_for_line("begun")
         server.send_signal(signal.SIGTERM)
         server.wait(10)

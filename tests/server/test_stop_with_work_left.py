@@ -80,7 +80,7 @@ APP = """
 def test_a_view_whose_client_has_gone_is_finished(serve, tmp_path, target: str) -> None:
     server: ServerProcess = serve(APP)
     with server.connect() as connection:
-        connection.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        connection.begin("GET", target)
         server.wait_for_line("begun")
         connection.reset()
     server.send_signal(signal.SIGTERM)
@@ -98,7 +98,7 @@ def test_a_view_whose_client_has_gone_is_finished(serve, tmp_path, target: str) 
 def test_a_view_that_outlives_its_connection_is_finished(serve, tmp_path, target: str) -> None:
     server: ServerProcess = serve(APP, "--shutdown-timeout", "1")
     with server.connect() as connection:
-        connection.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        connection.begin("GET", target)
         server.wait_for_line("begun")
         server.send_signal(signal.SIGTERM)
         assert connection.is_closed_by_server()
@@ -128,7 +128,7 @@ def test_workers_that_never_end_are_left_behind_in_order(serve, target: str, wor
     with ExitStack() as connections:
         for _ in range(workers):
             connection = connections.enter_context(server.connect())
-            connection.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            connection.begin("GET", target)
         server.wait_for_count("begun", workers)
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 1, server.output

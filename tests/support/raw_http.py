@@ -73,6 +73,16 @@ class Connection:
         """Send bytes as they are."""
         self.socket.sendall(data)
 
+    def begin(
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        """Send a request, whose response is read later or never."""
+        self.send(request_bytes(method, target, headers, body))
+
     def request(
         self,
         method: str,
@@ -81,7 +91,7 @@ class Connection:
         body: bytes = b"",
     ) -> RawResponse:
         """Send a request and read its response."""
-        self.send(request_bytes(method, target, headers, body))
+        self.begin(method, target, headers, body)
         return self.read_response(method)
 
     def read_head(self) -> RawResponse:

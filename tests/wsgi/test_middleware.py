@@ -237,7 +237,7 @@ def test_a_body_in_middleware_is_closed_when_the_client_goes() -> None:
     app.wsgi_app = Marking(app.wsgi_app)  # type: ignore[method-assign]
     with Live(app) as live:
         with live.connect() as connection:
-            connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.begin("GET", "/")
             assert connection.read_chunk_after_head()
         eventually(lambda: closed == [LOOP_THREAD])
 

@@ -122,7 +122,7 @@ def test_close_is_called_once_when_the_client_goes() -> None:
     body = Body(b"first", wait, *[b"x" * 100_000] * 100)
     with Live(respond(body)) as live:
         with live.connect() as connection:
-            connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.begin("GET", "/")
             assert connection.read_chunk_after_head() == b"first"
         go_on.set()
         eventually(lambda: body.closed)
@@ -149,7 +149,7 @@ def test_parts_are_sent_as_they_are_made() -> None:
         return b"second"
 
     with Live(respond(Body(b"first", second))) as live, live.connect() as connection:
-        connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.begin("GET", "/")
         assert connection.read_chunk_after_head() == b"first"
         go_on.set()
         assert connection.read_chunk() == b"second"
@@ -187,7 +187,7 @@ def test_write_to_a_client_that_has_gone_raises_and_ends_the_application() -> No
 
     with Live(application) as live:
         with live.connect() as connection:
-            connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.begin("GET", "/")
             assert arrived.wait(5)
         gone.set()
         eventually(lambda: raised)
@@ -249,7 +249,7 @@ def test_start_response_with_exc_info_raises_it_when_the_head_is_sent(
 
     first_arrived = threading.Event()
     with Live(application) as live, live.connect() as connection:
-        connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.begin("GET", "/")
         assert connection.read_chunk_after_head() == b"sent"
         first_arrived.set()
         with pytest.raises(ConnectionError):
