@@ -6,7 +6,6 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 from support.raw_upstream import Peer, RawUpstream, ok
 
 from carboy import http
@@ -15,19 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import trustme
+
 LIMITS = http.Timeout(connect=2, read=2, total=5)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def trusted(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "authority.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return path
 
 
 @pytest.fixture

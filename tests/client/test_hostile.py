@@ -71,17 +71,22 @@ def test_slow_head(hasty_session: http.Session) -> None:
         assert upstream.peers[0].has_ended.wait(5), "the connection was closed"
 
 
+def trickle(peer: Peer, part: bytes) -> None:
+    """Send the same again and again, until the client has gone."""
+    while not peer.has_ended.wait(0.05):
+        peer.send(part)
+        peer.socket.settimeout(0.001)
+        try:
+            peer.wait_for_end()
+        except TimeoutError:
+            continue
+
+
 def test_a_head_that_trickles(hasty_session: http.Session) -> None:
     def serve(peer: Peer) -> None:
         peer.read_request()
         peer.send(b"HTTP/1.1 200 OK\r\n")
-        while not peer.has_ended.wait(0.05):
-            peer.send(b"X: y\r\n")
-            peer.socket.settimeout(0.001)
-            try:
-                peer.wait_for_end()
-            except TimeoutError:
-                continue
+        trickle(peer, b"X: y\r\n")
 
     with RawUpstream(serve) as upstream:
         fails(hasty_session, upstream.url, http.ReadTimeout)
@@ -102,13 +107,7 @@ def test_content_that_trickles_is_bounded_by_the_whole_time() -> None:
     def serve(peer: Peer) -> None:
         peer.read_request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        while not peer.has_ended.wait(0.05):
-            peer.send(b"x")
-            peer.socket.settimeout(0.001)
-            try:
-                peer.wait_for_end()
-            except TimeoutError:
-                continue
+        trickle(peer, b"x")
 
     limits = http.Timeout(read=20, total=0.8)
     with (

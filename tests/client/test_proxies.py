@@ -6,7 +6,6 @@ import base64
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 from support.pool import is_whole
 from support.proxies import ConnectProxy, SocksProxy
 from support.raw_upstream import Peer, RawUpstream, ok
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import trustme
+
 LIMITS = http.Timeout(connect=2, read=2, total=5)
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -27,11 +28,6 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
 
 
 @pytest.fixture

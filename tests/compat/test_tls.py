@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import certifi
 import pytest
 import requests
-import trustme
 from compat_servers import Upstream
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
+    import trustme
 
 
 @pytest.fixture

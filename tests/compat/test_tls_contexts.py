@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture
 def context(authority: trustme.CA) -> ssl.SSLContext:
     """A context as applications make it, that trusts one authority."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-import trustme
 from compat_servers import Upstream
 from support.http2_upstream import Http2Upstream
 from support.proxies import ConnectProxy, SocksProxy
@@ -22,12 +21,8 @@ from carboy.compat.urllib3_response import Response
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import trustme
     from compat_servers import Received
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
 
 
 @pytest.fixture

@@ -70,6 +70,17 @@ def run_script(source: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+def assert_is_interrupted_while_busy(source: str) -> None:
+    """Interrupt a script that has said it is busy: it says so too, and ends well."""
+    with run_script(source) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+
+    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
+
+
 PARKED = """
 import asyncio, carboy
 async def main():
@@ -109,13 +120,7 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
 loop.close()
 """
-    with run_script(source) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "busy\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
-
-    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
+    assert_is_interrupted_while_busy(source)
 
 
 def test_signal_handlers_run_on_the_loop(loop: carboy.EventLoop) -> None:
@@ -152,13 +157,7 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
 loop.close()
 """
-    with run_script(source) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "busy\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
-
-    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
+    assert_is_interrupted_while_busy(source)
 
 
 INTERRUPTED_OFTEN = """

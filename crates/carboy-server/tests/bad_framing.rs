@@ -8,6 +8,8 @@ use carboy_server::ServerConfig;
 use support::vectors::{BrokenContent, Fate, PROBE, Refused, Served, ServedBecause, check_all};
 use support::{App, TestServer};
 
+const CHUNKED_HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 #[test]
 fn content_length() {
     const OVERFLOW: &[u8] = b"99999999999999999999";
@@ -174,7 +176,6 @@ fn transfer_encoding() {
 
 #[test]
 fn chunks() {
-    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunks: &[(&[u8], Fate)] = &[
         (b"5\r\nhello\r\n0\r\n\r\n", Served("POST / hello")),
         (b"5;a=b;c\r\nhello\r\n0;x\r\n\r\n", Served("POST / hello")),
@@ -216,12 +217,12 @@ fn chunks() {
         (b"0\r\n\n", BrokenContent),
         (b"0\n\r\n", BrokenContent),
     ];
-    check_all(HEAD, chunks, b"");
+    check_all(CHUNKED_HEAD, chunks, b"");
     let long_extension = [b"5;", "x".repeat(64 * 1024).as_bytes(), b"\r\nhello\r\n"].concat();
     let long_trailer = [b"0\r\nX: ", "x".repeat(100 * 1024).as_bytes(), b"\r\n\r\n"].concat();
     let many_trailers = [b"0\r\n".to_vec(), b"X: y\r\n".repeat(200), b"\r\n".to_vec()].concat();
     check_all(
-        HEAD,
+        CHUNKED_HEAD,
         &[
             (&long_extension, BrokenContent),
             (&long_trailer, BrokenContent),
@@ -261,7 +262,7 @@ fn truncated_content_is_never_a_normal_end() {
 fn a_million_chunks_of_one_byte_are_read() {
     let server = TestServer::echo();
     let mut client = server.connect();
-    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(CHUNKED_HEAD);
     let batch = b"1\r\nx\r\n".repeat(10_000);
     for _ in 0..100 {
         client.send(&batch);
@@ -295,11 +296,8 @@ fn trailers_are_ignored() {
         "Content-Type",
     ] {
         let mut client = server.connect();
-        client.send(format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
-             5\r\nhello\r\n0\r\n{name}: 1\r\n\r\n"
-        ));
-        client.send(PROBE);
+        let content = format!("5\r\nhello\r\n0\r\n{name}: 1\r\n\r\n");
+        client.send(CHUNKED_HEAD).send(content).send(PROBE);
         assert_eq!(
             client.reply().unwrap().text(),
             "host transfer-encoding",
