@@ -16,17 +16,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyTuple};
 
-use super::{DispatchPlan, RequestContextBase, RequestSource, Route};
+use super::pushed_context::PushedContext;
+use super::rest_on_worker::finish_on_worker;
+use super::{DispatchPlan, RequestSource, Route};
 use crate::cancellation::{RequestLife, explain_end};
 use crate::event_loop::{NativeEventLoop, start_task};
-use crate::ffi::context;
 use crate::names;
 use crate::promise::{begin_scope_of_request, end_scope_of_request, promise_of_value};
-use crate::worker::{Pool, Slot, enter_again, with_request_input};
-use crate::wsgi::{
-    InputStream, RequestHead, Responder, StartResponse, close, deliver_complete, deliver_iterable,
-    fail,
-};
+use crate::worker::{Pool, Slot};
+use crate::wsgi::{RequestHead, Responder, StartResponse, close, deliver_complete, fail};
 
 /// Where the answer goes.
 pub(crate) enum Sink {
@@ -48,56 +46,8 @@ pub(crate) struct Exchange {
     route: Route,
     context: Py<PyContext>,
     /// Flask's context, once it is pushed.
-    flask_context: OnceLock<FlaskContext>,
+    flask_context: OnceLock<PushedContext>,
     sink: Mutex<Option<Sink>>,
-}
-
-/// Flask's context of a request.
-enum FlaskContext {
-    /// Pushed by its own method: the request context of Flask 3.1, the app context of 3.2.
-    Own {
-        context: Py<PyAny>,
-        environ: Py<PyDict>,
-    },
-    /// Made and pushed natively.
-    Native(Py<RequestContextBase>),
-}
-
-impl FlaskContext {
-    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Own { context, environ } => {
-                visit.call(context)?;
-                visit.call(environ)
-            }
-            Self::Native(context) => visit.call(context),
-        }
-    }
-
-    fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        match self {
-            Self::Own { context, .. } => context.clone_ref(py),
-            Self::Native(context) => context.clone_ref(py).into_any(),
-        }
-    }
-
-    fn environ<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        match self {
-            Self::Own { environ, .. } => Ok(environ.bind(py).clone()),
-            Self::Native(context) => context.get().environ(py),
-        }
-    }
-
-    /// Whether the view has asked for functions to be called after it.
-    fn has_after_request_functions(&self, py: Python<'_>) -> PyResult<bool> {
-        match self {
-            Self::Own { context, .. } => context
-                .bind(py)
-                .getattr(intern!(py, "_after_request_functions"))?
-                .is_truthy(),
-            Self::Native(context) => context.get().has_after_request_functions(py),
-        }
-    }
 }
 
 /// Serves a request on the loop's thread: makes its task and takes the first step.
@@ -212,7 +162,7 @@ impl Exchange {
             entered.extract()?;
         let environ = environ.unbind();
         self.flask_context
-            .set(FlaskContext::Own { context, environ })
+            .set(PushedContext::Own { context, environ })
             .ok();
         match routing_exception {
             Some(exception) => Err(PyErr::from_value(exception)),
@@ -239,7 +189,7 @@ impl Exchange {
     /// Makes the response of a plain value natively, if nobody gets to see more of it than
     /// its bytes; says whether it did.
     fn finish_natively(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Some(FlaskContext::Native(pushed)) = self.flask_context.get() else {
+        let Some(PushedContext::Native(pushed)) = self.flask_context.get() else {
             return Ok(false);
         };
         let goes_to_connection = matches!(*self.sink(), Some(Sink::Connection(..)));
@@ -355,74 +305,6 @@ pub(super) fn note_first_request(application: &Bound<'_, PyAny>) -> PyResult<()>
     application.setattr(name, true)
 }
 
-/// The application, Flask's context, the environ, and what is left to do: the arguments of
-/// `carboy.flask.pipeline.finish`.
-pub(super) type FinishArguments<'py> = (
-    Py<PyAny>,
-    Option<Py<PyAny>>,
-    &'py Bound<'py, PyDict>,
-    &'static str,
-    Py<PyAny>,
-);
-
-fn finish_on_worker(
-    py: Python<'_>,
-    context: &Bound<'_, PyContext>,
-    arguments: FinishArguments<'_>,
-    mut responder: Responder,
-) {
-    // The application may have put something of its own into this very context, which is in
-    // it for the length of a step.
-    if let Err(error) = enter_again(context) {
-        return fail(py, arguments.2, error, &mut responder);
-    }
-    // The request's own, by which the server knows what it serves here.
-    let input = arguments.2.get_item(intern!(py, "wsgi.input"));
-    let input = input.ok().flatten();
-    let input = input.and_then(|input| input.cast_into::<InputStream>().ok());
-    let finish = || finish_in_context(py, arguments, responder);
-    match input {
-        Some(input) => with_request_input(py, &input.unbind(), finish),
-        None => finish(),
-    }
-    end_scope_of_request(py);
-    if let Err(error) = context::exit(context) {
-        error.write_unraisable(py, None);
-    }
-}
-
-/// Does the rest of a request on a worker, in the request's context, by Flask's own methods.
-pub(super) fn finish_in_context(
-    py: Python<'_>,
-    (application, flask_context, environ, stage, value): FinishArguments<'_>,
-    responder: Responder,
-) {
-    let start_response = match Bound::new(py, StartResponse::new(responder)) {
-        Ok(start_response) => start_response,
-        Err(error) => return error.write_unraisable(py, None),
-    };
-    let finish = names::finish(py);
-    let arguments = (
-        application,
-        flask_context,
-        environ,
-        stage,
-        value,
-        &start_response,
-    );
-    let outcome = finish
-        .and_then(|finish| finish.call1(arguments))
-        .and_then(|iterable| {
-            let delivered = deliver_iterable(&iterable, &start_response);
-            let closed = close(&iterable);
-            delivered.and(closed)
-        });
-    if let Err(error) = outcome {
-        let (_, mut responder) = start_response.get().take();
-        fail(py, environ, error, &mut responder);
-    }
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
         // A caller must not wait for ever. A connection's responder answers when dropped.
@@ -466,7 +348,7 @@ impl Exchange {
             && contexts.applies_to(&application, &source)?
         {
             let pushed = contexts.push(&application, source, &self.route)?;
-            self.flask_context.set(FlaskContext::Native(pushed)).ok();
+            self.flask_context.set(PushedContext::Native(pushed)).ok();
             note_first_request(&application)?;
         } else {
             self.push_own_context(&application, &source)?;

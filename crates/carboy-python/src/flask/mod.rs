@@ -9,8 +9,10 @@ mod guards;
 mod lazy_context;
 mod pending_request;
 mod plan;
+mod pushed_context;
 mod request_source;
 mod response;
+mod rest_on_worker;
 mod route;
 mod view_on_worker;
 

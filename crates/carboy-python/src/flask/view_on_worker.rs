@@ -7,7 +7,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::exchange::{finish_in_context, note_first_request};
+use super::exchange::note_first_request;
+use super::rest_on_worker::finish_in_context;
 use super::{DispatchPlan, RequestContextBase, RequestSource, Route};
 use crate::wsgi::{InputStream, RequestHead, Responder, fail, serve_wsgi};
 

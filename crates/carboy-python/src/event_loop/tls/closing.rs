@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::engine::Answer;
-use super::protocol::{Phase, TlsProtocol, Told};
+use super::protocol::TlsProtocol;
+use super::state::{Phase, Told};
 use crate::event_loop::NativeEventLoop;
 use crate::event_loop::system_error::ends_the_loop;
 use crate::names;

@@ -6,7 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::Answer;
-use super::protocol::{Phase, TlsProtocol, Told};
+use super::protocol::TlsProtocol;
+use super::state::{Phase, Told};
 use crate::names;
 
 impl TlsProtocol {

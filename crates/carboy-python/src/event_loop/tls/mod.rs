@@ -9,6 +9,7 @@ mod engine;
 mod handshake;
 mod protocol;
 mod reading;
+mod state;
 mod transport;
 mod watermarks;
 mod writing;

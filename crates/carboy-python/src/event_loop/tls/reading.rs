@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::engine::Answer;
-use super::protocol::{Phase, TlsProtocol};
+use super::protocol::TlsProtocol;
+use super::state::Phase;
 use crate::event_loop::NativeEventLoop;
 use crate::event_loop::native_loop::TLS_BUFFER_BYTES;
 use crate::ffi::buffer;

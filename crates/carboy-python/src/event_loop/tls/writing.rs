@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::engine::Answer;
-use super::protocol::{Lower, Phase, TlsProtocol};
+use super::protocol::TlsProtocol;
+use super::state::{Lower, Phase};
 use crate::event_loop::stream::StreamTransport;
 use crate::ffi::buffer;
 use crate::names;
