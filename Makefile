@@ -72,7 +72,7 @@ check: $(CHECK_TOOLS) $(TEST_TOOLS) $(EXTENSION) ## Formatting, lints, types, ro
 	@$(BIN)/ruff check --quiet $(PYTHON_CODE)
 	$(call say,Types)
 	@$(BIN)/mypy
-	@$(BIN)/python -m mypy.stubtest carboy._carboy carboy._carboy_promises
+	@$(BIN)/python -m mypy.stubtest carboy._carboy carboy._carboy_event_loop carboy._carboy_promises
 	@$(BIN)/python -m pytest --quiet tests/promise/test_typing.py
 	$(call say,Room rules and public names)
 	@$(BIN)/python -m pytest --quiet tests/test_tidy.py tests/test_exports.py

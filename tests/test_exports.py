@@ -15,8 +15,8 @@ import carboy
 from carboy import _carboy
 
 STUB = Path(carboy.__file__).with_name("_carboy.pyi")
-#: A part of it, for its length.
-STUB_OF_PROMISES = STUB.with_name("_carboy_promises.pyi")
+#: Parts of it, for its length.
+PARTS = [STUB.with_name("_carboy_event_loop.pyi"), STUB.with_name("_carboy_promises.pyi")]
 # Importing it starts the command.
 MODULES = sorted(
     {"carboy"}
@@ -74,9 +74,10 @@ def members(node: ast.ClassDef | ast.Module) -> dict[str, ast.stmt]:
 
 def test_stub_has_the_names_of_the_binary() -> None:
     stub = members(ast.parse(STUB.read_text()))
-    of_promises = members(ast.parse(STUB_OF_PROMISES.read_text()))
-    assert not stub.keys() & of_promises.keys()
-    stub |= of_promises
+    for part in PARTS:
+        of_part = members(ast.parse(part.read_text()))
+        assert not stub.keys() & of_part.keys()
+        stub |= of_part
     shared = stub.pop("_Handle")
     assert isinstance(shared, ast.ClassDef)
     assert set(stub) == {name for name in vars(_carboy) if not is_special(name)}
