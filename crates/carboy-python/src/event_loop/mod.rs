@@ -33,7 +33,7 @@ mod write_limits;
 
 pub(crate) use datagram::DatagramTransport;
 pub(crate) use handle::{Handle, TimerHandle};
-pub(crate) use native_loop::{Deferred, NativeEventLoop, running_loop};
+pub(crate) use native_loop::{Deferred, NativeEventLoop, running_loop, turns_here};
 pub(crate) use queued_handle::QueuedHandle;
 pub(crate) use scheduling::install;
 pub(crate) use stream::StreamTransport;

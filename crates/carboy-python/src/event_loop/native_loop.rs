@@ -402,6 +402,15 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>>
     Ok((!running.is_none()).then_some(running))
 }
 
+/// Whether this very loop turns on this thread.
+pub(crate) fn turns_here(event_loop: &Bound<'_, NativeEventLoop>) -> bool {
+    TURNING_HERE.with_borrow(|turning| {
+        turning
+            .as_ref()
+            .is_some_and(|turning| turning.is(event_loop))
+    })
+}
+
 /// Marks a loop as turning on this thread, until dropped.
 struct TurningGuard {
     before: Option<Py<NativeEventLoop>>,

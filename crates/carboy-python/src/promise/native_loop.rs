@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::ending::check_not_ending;
-use crate::event_loop::{Deferred, NativeEventLoop, running_loop};
+use crate::event_loop::{Deferred, NativeEventLoop, running_loop, turns_here};
 use crate::ffi::pending_error;
 use crate::names;
 use crate::worker::{home_loop, post_to_loop};
@@ -77,8 +77,7 @@ pub(super) fn call_later(py: Python<'_>, delay: Duration, action: Deferred) -> P
             error.write_unraisable(py, None);
         }
     };
-    let is_here = names::get_running_loop(py)?.call0()?.is(&event_loop);
-    if is_here {
+    if turns_here(&event_loop) {
         begin(py);
     } else {
         post_to_loop(&event_loop, Box::new(begin))?;

@@ -22,6 +22,7 @@ use super::native_loop::{Timer, call_later};
 use super::scope::{Reason, Scope};
 use super::scope_object::PromiseScope;
 use crate::cancellation::{GivenUp, Policy};
+use crate::event_loop::turns_here;
 use crate::ffi::context::{get_variable, set_variable};
 use crate::ffi::instance::attributes_of;
 use crate::flask::{RequestContextBase, request_context};
@@ -182,8 +183,8 @@ impl RequestScope {
         if self.is_watching.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
+        let event_loop = head.settings.event_loop.bind(py);
         let (scope, head) = (Arc::downgrade(self), Arc::clone(head));
-        let event_loop = head.settings.event_loop.clone_ref(py).into_bound(py);
         let begin = move |_: Python<'_>| {
             let half_closed = head.settings.cancellation.half_closed;
             let watch = head.life.watch_client();
@@ -191,11 +192,11 @@ impl RequestScope {
                 Python::attach(|py| note_departure(py, &head, scope));
             });
         };
-        if names::get_running_loop(py)?.call0()?.is(&event_loop) {
+        if turns_here(event_loop) {
             begin(py);
             Ok(())
         } else {
-            post_to_loop(&event_loop, Box::new(begin))
+            post_to_loop(event_loop, Box::new(begin))
         }
     }
 
