@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from process_usage import Snapshot
+Seen = TypeVar("Seen")
 
 # The generator gives up by itself when a server stops answering. This is for the case
 # that it doesn't.
@@ -39,10 +39,10 @@ class LoadGenerator:
         *,
         warm_up: float,
         seconds: float,
-        snapshot: Callable[[], Snapshot],
+        snapshot: Callable[[], Seen],
         rate: int | None = None,
-    ) -> tuple[dict[str, Any], Snapshot, Snapshot]:
-        """Return the generator's report, and a snapshot from each end of its window."""
+    ) -> tuple[dict[str, Any], Seen, Seen]:
+        """Return the generator's report, and what was seen at each end of its window."""
         times = ("--warm-up", str(warm_up), "--duration", str(seconds))
         rate_option = () if rate is None else ("--rate", str(rate))
         with subprocess.Popen(

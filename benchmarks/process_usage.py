@@ -56,6 +56,14 @@ def session_usage(session: int) -> Usage:
     return Usage(ticks / TICKS_PER_SECOND, resident_pages * PAGE_SIZE, processes, threads)
 
 
+def process_cpu_seconds(process: int) -> float:
+    """Return what one process has used, user and system, all threads, to the nanosecond.
+
+    By the clock that `clock_getcpuclockid(3)` gives, whose number Linux makes of the process id.
+    """
+    return time.clock_gettime((~process << 3) | 2)
+
+
 def core_usage(core: int) -> CoreUsage:
     """Read the line of one core in /proc/stat."""
     for line in Path("/proc/stat").read_text().splitlines():

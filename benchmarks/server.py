@@ -45,12 +45,14 @@ class Server:
         directory: Path,
         environment: Mapping[str, str],
         log: Path,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self.command = ("taskset", "-c", str(core), *command)
         self.port = port
         self.directory = directory
         self.environment = environment
         self.log = log
+        self.stop_seconds = stop_seconds
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
@@ -99,7 +101,7 @@ class Server:
     def _stop(self) -> None:
         # Not with Popen's own methods, which would reap it.
         os.kill(self._process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + self.stop_seconds
         while not self._has_ended() and time.monotonic() < deadline:
             time.sleep(0.02)
         # What is left of the session's process group, should the server have left

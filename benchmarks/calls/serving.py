@@ -15,13 +15,15 @@ sys.path.append(str(HERE.parent))
 from environment import BUILD, Environment, make_environment  # noqa: E402 - Needs the path.
 from load_generator import LoadGenerator  # noqa: E402 - Needs the path.
 from machine import choose_cores  # noqa: E402 - Needs the path.
-from process_usage import take_snapshot  # noqa: E402 - Needs the path.
-from server import Server, free_port  # noqa: E402 - Needs the path.
+from process_usage import process_cpu_seconds, take_snapshot  # noqa: E402 - Needs the path.
+from server import STOP_SECONDS, Server, free_port  # noqa: E402 - Needs the path.
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LOGS = BUILD / "logs"
+# Until each connection of a short window has had some answers.
+WARM_UP_SECONDS = 0.1
 
 
 class Bench:
@@ -55,11 +57,17 @@ class Bench:
             self.upstream_url = f"http://127.0.0.1:{port}"
             yield
 
-    def serve(self, settings: Mapping[str, str] | None = None) -> Server:
-        """Return a server of the app, yet to be started."""
+    def serve(
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        under: tuple[str, ...] = (),
+        stop_seconds: float = STOP_SECONDS,
+    ) -> Server:
+        """Return a server of the app, yet to be started, by another program if need be."""
         port = free_port()
         carboy = str(self.environment.carboy_scripts / "carboy")
-        command = (carboy, "run", "calls_app:app", "--port", str(port), "--no-access-log")
+        command = (*under, carboy, "run", "calls_app:app", "--port", str(port), "--no-access-log")
         return Server(
             command,
             port=port,
@@ -73,6 +81,7 @@ class Bench:
                 **(settings or {}),
             },
             log=LOGS / "calls.log",
+            stop_seconds=stop_seconds,
         )
 
     def load_upstream(
@@ -95,14 +104,7 @@ class Bench:
         rate: int | None = None,
     ) -> dict[str, Any]:
         """Load a server, and return the generator's report with what the server has used."""
-        generator = LoadGenerator(
-            self.environment.load / "load_generator",
-            core=self.load_core,
-            port=server.port,
-            target=target,
-            length=length,
-            connections=connections,
-        )
+        generator = self._generator(server, target, length, connections)
         report, start, end = generator.run(
             warm_up=min(1.0, seconds),
             seconds=seconds,
@@ -118,3 +120,28 @@ class Bench:
             "threads": end.server.threads,
             "resident_mib": end.server.resident_bytes / 2**20,
         }
+
+    def cpu_us_per_request(
+        self, server: Server, target: str, *, length: int, connections: int, seconds: float
+    ) -> float:
+        """Load a server for a short time, and return its processor time by a request."""
+        generator = self._generator(server, target, length, connections)
+        report, start, end = generator.run(
+            warm_up=WARM_UP_SECONDS,
+            seconds=seconds,
+            # It was started as the leader of its session.
+            snapshot=lambda: process_cpu_seconds(server.session),
+        )
+        return (end - start) * 1e6 / float(report["requests"])
+
+    def _generator(
+        self, server: Server, target: str, length: int, connections: int
+    ) -> LoadGenerator:
+        return LoadGenerator(
+            self.environment.load / "load_generator",
+            core=self.load_core,
+            port=server.port,
+            target=target,
+            length=length,
+            connections=connections,
+        )
