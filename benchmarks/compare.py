@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import kept_runs
 import machine
 import report
-from environment import BUILD, HERE, make_environment
+from environment import BUILD, make_environment
 from load_generator import LoadFailedError
 from measurement import Bench, Settings
 from peers import PEERS, Peer
@@ -128,19 +129,9 @@ def make_settings(options: argparse.Namespace) -> Settings:
 
 
 def run_directory(options: argparse.Namespace, date: str) -> Path:
-    """Return a new directory, which is among the kept runs only if the run is a whole one.
-
-    A short or partial run would look like a comparison there, and it is none.
-    """
+    """Return a new directory, which is among the kept runs only if the run is a whole one."""
     partial = (options.quick, options.rounds, options.seconds, options.only, options.workload)
-    parent = BUILD / "runs" if any(partial) else HERE / "runs"
-    name = f"{date}-{machine.slug()}"
-    directory, number = parent / name, 1
-    while directory.exists():
-        number += 1
-        directory = parent / f"{name}-{number}"
-    directory.mkdir(parents=True)
-    return directory
+    return kept_runs.make_directory(date, "", is_whole=not any(partial), build=BUILD)
 
 
 def check_all(

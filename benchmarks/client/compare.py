@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
 import client_environment  # noqa: E402 - Needs the path.
+import kept_runs  # noqa: E402 - Needs the path.
 import machine  # noqa: E402 - Needs the path.
 import summary  # noqa: E402 - Needs the path.
 from rows import PEERS, ROWS, Peer, Row, takes_part  # noqa: E402 - Needs the path.
@@ -66,12 +67,7 @@ def main() -> int:
                                 (str(authority), str(client_core), *map(str, ports)),
                             )  # fmt: skip
     text = summary.write(results, rows, peers)
-    print("\n" + text)
-    output = options.output or run_directory(options, results["date"])
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "summary.md").write_text(text)
-    (output / "measurements.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"written to {output}")
+    kept_runs.write(options.output or run_directory(options, results["date"]), text, results)
     return 1 if results["failures"] else 0
 
 
@@ -96,7 +92,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def run_directory(options: argparse.Namespace, date: str) -> Path:
-    """Return a directory, which is among the kept runs only if the run is a whole one."""
+    """Return a new directory, which is among the kept runs only if the run is a whole one."""
     partial = (
         options.only
         or options.peers
@@ -104,12 +100,9 @@ def run_directory(options: argparse.Namespace, date: str) -> Path:
         or options.rounds < 3
         or options.seconds < 0.8
     )
-    parent = client_environment.BUILD / "runs" if partial else HERE.parent / "runs"
-    directory, number = parent / f"{date}-{machine.slug()}-client", 1
-    while directory.exists():
-        number += 1
-        directory = parent / f"{date}-{machine.slug()}-client-{number}"
-    return directory
+    return kept_runs.make_directory(
+        date, "client", is_whole=not partial, build=client_environment.BUILD
+    )
 
 
 #: With these, some of the clients would trust others than the authority of the test.

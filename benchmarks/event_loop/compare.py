@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 # For what this comparison has in common with that of servers.
 sys.path.append(str(HERE.parent))
 
+import kept_runs  # noqa: E402 - Needs the path.
 import loop_environment  # noqa: E402 - Needs the path.
 import machine  # noqa: E402 - Needs the path.
 import summary  # noqa: E402 - Needs the path.
@@ -49,12 +50,7 @@ def main() -> int:
         for row in rows:
             measure(row, python, directory, options, results)
     text = summary.write(results, rows)
-    print("\n" + text)
-    output = options.output or run_directory(options, results["date"])
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "summary.md").write_text(text)
-    (output / "measurements.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"written to {output}")
+    kept_runs.write(options.output or run_directory(options, results["date"]), text, results)
     return 1 if results["failures"] else 0
 
 
@@ -74,14 +70,11 @@ def parse_options() -> argparse.Namespace:
 
 
 def run_directory(options: argparse.Namespace, date: str) -> Path:
-    """Return a directory, which is among the kept runs only if the run is a whole one."""
+    """Return a new directory, which is among the kept runs only if the run is a whole one."""
     partial = options.only or options.carboy or options.rounds < 5 or options.seconds < 2
-    parent = loop_environment.BUILD / "runs" if partial else HERE.parent / "runs"
-    directory, number = parent / f"{date}-{machine.slug()}-event-loop", 1
-    while directory.exists():
-        number += 1
-        directory = parent / f"{date}-{machine.slug()}-event-loop-{number}"
-    return directory
+    return kept_runs.make_directory(
+        date, "event-loop", is_whole=not partial, build=loop_environment.BUILD
+    )
 
 
 def describe(python: Path) -> dict[str, Any]:
