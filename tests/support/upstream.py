@@ -130,6 +130,10 @@ class Upstream:
         """How many connections are open."""
         return len(self._transports)
 
+    def has_call(self) -> bool:
+        """Whether a call has come that nobody has asked for yet."""
+        return not self._calls.empty()
+
     def next_call(self) -> UpstreamCall:
         """Wait for the next call that comes."""
         return self._calls.get(timeout=TIMEOUT_SECONDS)
