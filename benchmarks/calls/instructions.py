@@ -35,8 +35,10 @@ from watching import LENGTHS, SETTINGS, write_run
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# A server that is watched instruction by instruction takes its time to end.
-STOP_SECONDS = 60
+# How much longer a server may take to start and to stop that is followed step by step.
+SLOWNESS = 10
+# How long strace may take to write what it has counted.
+OUTPUT_SECONDS = 60
 # Dictionaries and sets of strings are laid out in the same way in every run, and no collection of
 # garbage, which falls into one run and not into the next, is worth thousands of requests.
 # The service answers when all calls of a view have been begun, also by a slow server.
@@ -67,7 +69,7 @@ class Counter:
         command = ("strace", "-DD", "-f", "-c", "-U", "name,calls", "-o", str(self._output))
         self._output.unlink(missing_ok=True)
         self._serve(view, settings, requests, command)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + OUTPUT_SECONDS
         while not self._output.exists() or "total" not in self._output.read_text():
             assert time.monotonic() < deadline, f"strace has written no total to {self._output}"
             time.sleep(0.05)
@@ -78,7 +80,7 @@ class Counter:
         self, view: str, settings: Mapping[str, str], requests: int, command: tuple[str, ...]
     ) -> None:
         with self._bench.serve(
-            {**settings, **CONDITIONS}, under=command, stop_seconds=STOP_SECONDS
+            {**settings, **CONDITIONS}, under=command, slowness=SLOWNESS
         ) as server:
             self._request(server.port, view, requests)
 

@@ -16,7 +16,7 @@ from environment import BUILD, Environment, make_environment  # noqa: E402 - Nee
 from load_generator import LoadGenerator  # noqa: E402 - Needs the path.
 from machine import choose_cores  # noqa: E402 - Needs the path.
 from process_usage import process_cpu_seconds, take_snapshot  # noqa: E402 - Needs the path.
-from server import STOP_SECONDS, Server, free_port  # noqa: E402 - Needs the path.
+from server import Server, free_port  # noqa: E402 - Needs the path.
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,7 +62,7 @@ class Bench:
         settings: Mapping[str, str] | None = None,
         *,
         under: tuple[str, ...] = (),
-        stop_seconds: float = STOP_SECONDS,
+        slowness: float = 1,
     ) -> Server:
         """Return a server of the app, yet to be started, by another program if need be."""
         port = free_port()
@@ -81,7 +81,7 @@ class Bench:
                 **(settings or {}),
             },
             log=LOGS / "calls.log",
-            stop_seconds=stop_seconds,
+            slowness=slowness,
         )
 
     def load_upstream(
