@@ -48,6 +48,10 @@ pub(crate) struct Activity {
     may_ask_client: AtomicBool,
     /// Wakes the connection's task.
     task: OnceLock<Waker>,
+    /// Whether that is being polled now.
+    is_polled: AtomicBool,
+    /// Whether the client is to be looked at before that poll is over.
+    is_look_due: AtomicBool,
     takeover: AtomicU8,
     takeover_waker: Mutex<Option<Waker>>,
 }
@@ -72,6 +76,18 @@ pub(crate) enum TakeoverDecision {
     Accepted,
 }
 
+/// Marks the task of a connection as being polled.
+pub(crate) struct PollGuard<'a>(&'a Activity);
+
+impl Drop for PollGuard<'_> {
+    fn drop(&mut self) {
+        self.0.is_polled.store(false, Ordering::Relaxed);
+        if self.0.is_look_due.swap(false, Ordering::Relaxed) {
+            self.0.wake_task();
+        }
+    }
+}
+
 impl Activity {
     pub(crate) fn new(opened: Instant) -> Self {
         Self {
@@ -94,6 +110,8 @@ impl Activity {
             answer_begun: AtomicBool::new(false),
             may_ask_client: AtomicBool::new(false),
             task: OnceLock::new(),
+            is_polled: AtomicBool::new(false),
+            is_look_due: AtomicBool::new(false),
             takeover: AtomicU8::new(TakeoverDecision::Open as u8),
             takeover_waker: Mutex::new(None),
         }
@@ -212,8 +230,24 @@ impl Activity {
         let state = Arc::new(ClientState::new(State::Here));
         *client = Some(Arc::clone(&state));
         self.is_client_watched.store(true, Ordering::Relaxed);
-        self.wake_task();
+        if self.is_polled.load(Ordering::Relaxed) {
+            // As a rule the look comes by itself with the rest of the poll.
+            self.is_look_due.store(true, Ordering::Relaxed);
+        } else {
+            self.wake_task();
+        }
         state
+    }
+
+    /// The connection's task is being polled, until this is dropped. On the loop's thread only.
+    pub(crate) fn begin_poll(&self) -> PollGuard<'_> {
+        self.is_polled.store(true, Ordering::Relaxed);
+        PollGuard(self)
+    }
+
+    /// The client is looked at.
+    pub(crate) fn begin_look(&self) {
+        self.is_look_due.store(false, Ordering::Relaxed);
     }
 
     /// Has the connection looked at.

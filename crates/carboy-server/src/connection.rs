@@ -88,6 +88,7 @@ pub(crate) async fn run<A: Application>(
             activity.set_task(task.waker());
             let _ = stage_changed.as_mut().poll(task);
         }
+        let _polled = activity.begin_poll();
         loop {
             if let Poll::Ready(outcome) = http.as_mut().poll(task) {
                 return Poll::Ready(outcome.err());

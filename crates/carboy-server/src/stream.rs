@@ -248,6 +248,7 @@ impl Stream {
     }
 
     fn look_for_client(&mut self, task: &mut Context<'_>) {
+        self.activity.begin_look();
         match self.socket.poll_peer_end(task) {
             Poll::Pending => self.activity.client_is_here(),
             Poll::Ready(false) => self.activity.client_left(State::Lost),
