@@ -116,16 +116,18 @@ def per_request(
 
 def row(view: str, found: dict[str, list[dict[str, float]]]) -> str:
     """Return the table's row of a view."""
+    # A call that is made now and then is in some of the runs only.
+    kinds = {kind for runs in found.values() for run in runs for kind in run}
     middle = {
-        name: {kind: statistics.median(run[kind] for run in runs) for kind in runs[0]}
+        name: {kind: statistics.median(run.get(kind, 0) for run in runs) for kind in kinds}
         for name, runs in found.items()
     }
     watched, unwatched = (middle[name].pop("instructions") for name in SETTINGS)
     runs = zip(*found.values(), strict=True)
     costs = [one["instructions"] / other["instructions"] - 1 for one, other in runs]
     more = {
-        kind: middle["watched"].get(kind, 0) - middle["unwatched"].get(kind, 0)
-        for kind in sorted(middle["watched"].keys() | middle["unwatched"].keys())
+        kind: middle["watched"][kind] - middle["unwatched"][kind]
+        for kind in sorted(middle["watched"])
     }
     noted = [f"{kind} {by:+.2f}" for kind, by in more.items() if abs(by) >= LEAST_CALLS]
     return (
