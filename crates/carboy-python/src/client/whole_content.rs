@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::ffi::attached_cell::AttachedCell;
-use crate::ffi::buffer::new_bytes;
+use crate::ffi::buffer::{copy_to_start, new_bytes};
 
 /// Content, kept once: as it came until Python asks for its object, and as that from then on.
 pub(super) struct WholeContent {
@@ -83,11 +83,7 @@ pub(super) fn joined<'py, 'piece>(
     let size = pieces.clone().map(Bytes::len).sum();
     let joined = new_bytes(py, size, |mut free| {
         for piece in pieces {
-            let (place, rest) = free.split_at_mut(piece.len());
-            for (space, byte) in place.iter_mut().zip(piece) {
-                space.write(*byte);
-            }
-            free = rest;
+            free = copy_to_start(free, piece);
         }
         Ok(size)
     })?;

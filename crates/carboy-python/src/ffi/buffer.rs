@@ -96,6 +96,23 @@ pub(crate) fn part<'py>(
     }
 }
 
+/// Copies bytes to the start of a place that is at least as long, and returns the rest of it.
+///
+/// # Panics
+///
+/// When the place is too short.
+pub(crate) fn copy_to_start<'place>(
+    place: &'place mut [MaybeUninit<u8>],
+    bytes: &[u8],
+) -> &'place mut [MaybeUninit<u8>] {
+    let (start, rest) = place.split_at_mut(bytes.len());
+    // SAFETY: Both are of the same length, and what is borrowed mutably lies elsewhere.
+    unsafe {
+        ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_mut_ptr().cast::<u8>(), bytes.len());
+    }
+    rest
+}
+
 /// Makes a bytes object that `fill` writes into: it says how much it wrote.
 ///
 /// # Errors
