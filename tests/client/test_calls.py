@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from flask import Flask, Response, jsonify, redirect, request
 from support.live import Live
+from support.raw_upstream import Peer, RawUpstream
 
 import carboy
 from carboy import http
@@ -219,6 +220,42 @@ def test_sessions_have_things_in_common(url: str) -> None:
         session.get("/echo").result()
     plain = http.get(f"{url}/echo").result()
     assert "Cookie" not in plain.json()["headers"], "calls without a session share no cookies"
+
+
+def test_each_redirect_has_its_request(url: str) -> None:
+    def serve(peer: Peer) -> None:
+        while request := peer.read_request():
+            if request.startswith(b"POST /first "):
+                peer.send(redirection("303 See Other", "/second#part"))
+            elif request.startswith(b"GET /second "):
+                peer.send(redirection("307 Temporary Redirect", f"{url}/echo?third"))
+
+    with RawUpstream(serve) as upstream, http.Session(headers={"X-Own": "1"}) as session:
+        response = session.post(
+            f"{upstream.url}/first", json={}, headers={"Authorization": "secret"}
+        ).result()
+        hops = [*response.history, response]
+        assert [(hop.request.method, hop.request.url, hop.status_code) for hop in hops] == [
+            ("POST", f"{upstream.url}/first", 303),
+            ("GET", f"{upstream.url}/second#part", 307),
+            ("GET", f"{url}/echo?third#part", 200),
+        ]
+        assert [hop.request.headers.get("content-type") for hop in hops] == [
+            "application/json", None, None,
+        ]  # fmt: skip
+        # Another origin is not shown what was for the first one.
+        assert [hop.request.headers.get("authorization") for hop in hops] == [
+            "secret", "secret", None,
+        ]  # fmt: skip
+        assert [hop.request.headers.get("x-own") for hop in hops] == ["1"] * 3
+        assert response.request is response.request
+        assert str(response.request) == f"GET {url}/echo?third#part"
+        plain = session.get(f"{url}/echo").result()
+        assert (plain.request.method, plain.request.url) == ("GET", f"{url}/echo")
+
+
+def redirection(status: str, location: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
 
 
 def test_one_session_in_many_threads_and_loops(url: str) -> None:

@@ -9,7 +9,7 @@ use crate::authentication::{Authentication, Verdict};
 use crate::deadline::Deadline;
 use crate::redirect;
 use crate::request::Request;
-use crate::response::ResponseHead;
+use crate::response::{FollowingRequest, ResponseHead};
 use crate::sending::UploadProgress;
 use crate::timings::Stopwatch;
 use crate::upload::RequestBody;
@@ -89,8 +89,17 @@ impl Call {
         is_answered
     }
 
+    /// The request as it is now, if a redirect has asked for it.
+    pub(crate) fn following_request(&self) -> Option<FollowingRequest> {
+        (!self.history.is_empty()).then(|| FollowingRequest {
+            method: self.request.method.clone(),
+            headers: Arc::clone(&self.request.headers),
+        })
+    }
+
     /// Changes the request into the one that a redirect asks for.
-    pub(crate) fn redirect(&mut self, head: ResponseHead) -> Result<(), Error> {
+    pub(crate) fn redirect(&mut self, mut head: ResponseHead) -> Result<(), Error> {
+        head.request = self.following_request();
         let request = &mut self.request;
         let limit = request.redirects.unwrap_or_default();
         if self.history.len() >= limit {

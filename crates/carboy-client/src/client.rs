@@ -138,7 +138,7 @@ impl Shared {
     async fn follow(&self, mut call: Box<Call>) -> Result<Response, Error> {
         loop {
             match self.attempt(&mut call).await {
-                Ok((head, body)) => {
+                Ok((mut head, body)) => {
                     call.store_cookies(&head);
                     if call.answers_challenge(&head) {
                         Box::pin(body.discard()).await;
@@ -156,6 +156,7 @@ impl Shared {
                         Box::pin(body.discard()).await;
                         continue;
                     }
+                    head.request = call.following_request();
                     return Ok(Response {
                         head,
                         history: call.history,
@@ -437,6 +438,7 @@ fn take_apart(response: hyper::Response<Incoming>, url: &Url) -> (Box<ResponseHe
         headers: parts.headers,
         raw: None,
         url: url.clone(),
+        request: None,
     });
     (head, incoming)
 }

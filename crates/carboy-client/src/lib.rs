@@ -53,7 +53,7 @@ pub use raw_head::RawHead;
 pub use redaction::for_display;
 pub use request::{MOST_REDIRECTS, Request, Way};
 pub use resolver::Resolver;
-pub use response::{Response, ResponseHead};
+pub use response::{FollowingRequest, Response, ResponseHead};
 pub use response_body::ResponseBody;
 pub use retry::Retries;
 pub use settings::{HttpVersions, PoolLimits, ResponseLimits, Timeouts, TlsVersions};

@@ -1,10 +1,21 @@
 //! What a caller gets.
 
-use http::{HeaderMap, StatusCode, Version};
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, StatusCode, Version};
 use url::Url;
 
 use crate::raw_head::RawHead;
 use crate::response_body::ResponseBody;
+
+/// A request that a redirect has asked for.
+#[derive(Clone, Debug)]
+pub struct FollowingRequest {
+    /// Its method.
+    pub method: Method,
+    /// What is left of the headers that the caller has set.
+    pub headers: Arc<HeaderMap>,
+}
 
 /// The head of a response.
 #[derive(Clone, Debug)]
@@ -21,6 +32,8 @@ pub struct ResponseHead {
     pub raw: Option<RawHead>,
     /// What was requested, after redirects.
     pub url: Url,
+    /// The request to that URL, unless it was the first one of the call.
+    pub request: Option<FollowingRequest>,
 }
 
 /// A response whose content is still to be read.

@@ -67,6 +67,13 @@ class Request:
             self._headers = Headers(self._pairs)
         return self._headers
 
+    def following(self, method: str, url: str, pairs: list[tuple[str, str]]) -> Request:
+        """Return the request that a redirect has made of this one."""
+        request = Request(method, url, pairs)
+        request.call = self.call
+        request.place = self.place
+        return request
+
     def __repr__(self) -> str:
         return f"<Request {self}>"
 

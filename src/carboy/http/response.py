@@ -55,6 +55,7 @@ class Response:
         "_content",
         "_data",
         "_encoding",
+        "_first_request",
         "_headers",
         "_is_taken",
         "_request",
@@ -62,7 +63,10 @@ class Response:
     )
 
     def __init__(self, request: Request | None, data: ResponseData) -> None:
-        self._request = request
+        #: That of the call, if it was made already.
+        self._first_request = request
+        #: That of the response, once it is asked for.
+        self._request: Request | None = None
         self._data = data
         self._content: bytes | None = None
         self._encoding: str | None = None
@@ -79,11 +83,18 @@ class Response:
 
     @property
     def request(self) -> Request:
-        """What was asked for."""
+        """What was asked for; if redirects led here, what was asked for at last."""
         if self._request is None:
-            # A call that needed none: it is made now.
-            self._request = self._data.request()
+            first = self._request_of_call()
+            following = self._data.following_request()
+            self._request = first if following is None else first.following(*following)
         return self._request
+
+    def _request_of_call(self) -> Request:
+        if self._first_request is None:
+            # A call that needed none: it is made now.
+            self._first_request = self._data.request()
+        return self._first_request
 
     @property
     def status_code(self) -> int:
@@ -125,7 +136,8 @@ class Response:
     @property
     def history(self) -> list[Response]:
         """The redirects that led here, without their content."""
-        return [Response(self.request, data) for data in self._data.history()]
+        first = self._request_of_call()
+        return [Response(first, data) for data in self._data.history()]
 
     @property
     def cookies(self) -> dict[str, str]:

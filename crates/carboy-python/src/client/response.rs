@@ -1,7 +1,7 @@
 //! What Python's `Response` is made of.
 
 use carboy_client::{Content, ResponseHead, Timings};
-use http::Version;
+use http::{HeaderMap, Version};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -69,6 +69,18 @@ fn text<'py>(py: Python<'py>, value: &[u8]) -> Bound<'py, PyString> {
     }
 }
 
+/// Names in lower case and values.
+fn pairs<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for (name, value) in headers {
+        list.append((name.as_str(), text(py, value.as_bytes())))?;
+    }
+    Ok(list)
+}
+
+/// A method, a URL, and headers.
+type Following<'data, 'py> = (&'data str, &'data str, Bound<'py, PyList>);
+
 /// Content without what JSON takes for white space (RFC 8259 section 2) at both ends.
 fn without_spaces(content: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
@@ -88,6 +100,16 @@ impl ResponseData {
         };
         let request = self.request.get_or_try_init(py, || source.make(py))?;
         Ok(Some(request.clone_ref(py)))
+    }
+
+    /// The method, the URL and the headers of the request that a redirect has asked for; ``None``
+    /// if there was none.
+    fn following_request<'py>(&self, py: Python<'py>) -> PyResult<Option<Following<'_, 'py>>> {
+        let Some(request) = &self.head.request else {
+            return Ok(None);
+        };
+        let (method, url) = (request.method.as_str(), self.head.url.as_str());
+        Ok(Some((method, url, pairs(py, &request.headers)?)))
     }
 
     /// What the content means as JSON, for content that is UTF-8 without any doubt; else and
@@ -154,11 +176,7 @@ impl ResponseData {
 
     /// The headers: pairs of names in lower case and values.
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for (name, value) in &self.head.headers {
-            list.append((name.as_str(), text(py, value.as_bytes())))?;
-        }
-        Ok(list)
+        pairs(py, &self.head.headers)
     }
 
     /// The content; ``None`` if it is a stream.
