@@ -58,6 +58,8 @@ pub(crate) struct Http1Connection {
     pub(crate) activity: Rc<Activity>,
     /// When it became idle last.
     pub(crate) idle_since: Instant,
+    /// For how long it is used after that, if the server has said so.
+    pub(crate) longest_idle_time: Option<Duration>,
     /// How many requests it has served.
     pub(crate) requests: u32,
     /// How long it took to open it.
@@ -98,6 +100,7 @@ impl Http1Connection {
             sender,
             activity,
             idle_since: Instant::now(),
+            longest_idle_time: None,
             requests: 0,
             connect_time,
             is_busy: false,
@@ -108,6 +111,12 @@ impl Http1Connection {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed() || self.activity.has_lost_write()
+    }
+
+    /// Whether it was idle for longer than the server keeps it, or than it is to be.
+    pub(crate) fn is_expired(&self, now: Instant, idle_timeout: Duration) -> bool {
+        let longest = self.longest_idle_time.unwrap_or(idle_timeout);
+        now.duration_since(self.idle_since) >= longest.min(idle_timeout)
     }
 
     /// Notes that the response was read to its end.

@@ -81,7 +81,10 @@ pub(crate) async fn exchange(
     })
     .await;
     let mut failure = match outcome {
-        Ok(Ok(response)) => return Ok(response),
+        Ok(Ok(response)) => {
+            lease.note_keep_alive(response.headers());
+            return Ok(response);
+        }
         Ok(Err(failure)) => failure,
         Err(timeout) => {
             if timeout.kind() == ErrorKind::ReadTimeout {

@@ -20,6 +20,7 @@ mod dial;
 mod error;
 mod event_stream;
 mod exchange;
+mod keep_alive;
 mod message;
 mod no_proxy;
 mod pool;

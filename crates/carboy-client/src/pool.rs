@@ -228,13 +228,11 @@ impl Pool {
         let mut evicted = None;
         let grant = {
             let mut state = self.state.borrow_mut();
-            let expired = Instant::now().checked_sub(self.limits.idle_timeout);
+            let (now, idle_timeout) = (Instant::now(), self.limits.idle_timeout);
             let mut found = None;
             if let Some(host) = state.hosts.get_mut(target) {
                 while let Some(candidate) = host.idle.pop() {
-                    if candidate.is_closed()
-                        || expired.is_some_and(|expired| candidate.idle_since < expired)
-                    {
+                    if candidate.is_closed() || candidate.is_expired(now, idle_timeout) {
                         dead.push(candidate);
                     } else {
                         found = Some(Lease::http1(candidate, self.clone()));

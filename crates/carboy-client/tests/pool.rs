@@ -62,6 +62,22 @@ fn a_connection_is_kept_and_closed_when_idle() {
 }
 
 #[test]
+fn a_connection_is_used_no_longer_than_its_server_keeps_it() {
+    run(async {
+        for (keep_alive, connections) in [("timeout=0", 3), ("timeout=600, max=5", 1)] {
+            let head = format!("HTTP/1.1 200 OK\r\nKeep-Alive: {keep_alive}\r\n");
+            let upstream = Upstream::always(head + "Content-Length: 1\r\n\r\nx").await;
+            let client = client();
+            for _ in 0..3 {
+                fetch(&client, get(upstream.url("/"))).await.unwrap();
+            }
+            assert_eq!(upstream.connections(), connections, "{keep_alive}");
+            assert_eq!(client.statistics().connections, 1);
+        }
+    });
+}
+
+#[test]
 fn no_more_idle_connections_are_kept_than_allowed() {
     run(async {
         let (upstream, gate) = gated().await;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use http::HeaderMap;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::{Request, Response};
@@ -14,6 +15,7 @@ use super::Pool;
 use super::state::{Spoken, State, reap};
 use crate::activity::Activity;
 use crate::connection::{self, Http1Connection, Http2Connection};
+use crate::keep_alive::longest_idle_time;
 use crate::sending::{Upload, UploadProgress};
 use crate::settings::{HttpVersions, PoolLimits};
 use crate::target::Target;
@@ -234,6 +236,15 @@ impl Lease {
             && lease.connection.activity.bytes_read() == bytes_before
         {
             lease.connection.distrust();
+        }
+    }
+
+    /// Notes what the server says of how long it keeps the connection (HTTP/1.1).
+    pub(crate) fn note_keep_alive(&mut self, headers: &HeaderMap) {
+        if let Self::Http1(lease) = self
+            && let Some(time) = longest_idle_time(headers)
+        {
+            lease.connection.longest_idle_time = Some(time);
         }
     }
 
