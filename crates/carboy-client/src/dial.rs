@@ -1,7 +1,7 @@
 //! From a name to an open TCP connection.
 //!
-//! The addresses of the name are tried as RFC 8305 ("happy eyeballs") says: the families in turns, the next one
-//! after a short while already, and whichever answers first is taken.
+//! The addresses of the name are tried as RFC 8305 ("happy eyeballs") says: the families in turns,
+//! the next one after a short while already, and whichever answers first is taken.
 
 use std::future::poll_fn;
 use std::io;
