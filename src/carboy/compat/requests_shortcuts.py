@@ -11,6 +11,7 @@ import functools
 import os
 import os.path
 import re
+import urllib.parse
 import urllib.request
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ def patch_shortcuts(patches: Patches) -> None:
     patches.replace(PreparedRequest, "prepare_url", _make_prepare_url)
     patches.replace(requests.models, "get_auth_from_url", _make_get_auth_from_url)
     for module in (requests.adapters, requests.cookies, requests.sessions, requests.utils):
-        patches.replace(module, "urlparse", _make_urlparse)
+        if vars(module).get("urlparse") is urllib.parse.urlparse:
+            patches.replace(module, "urlparse", _make_urlparse)
     patches.replace_property(requests.models.Response, "content", _make_content)
     environment = getattr(os.environ, "_data", None)
     if not isinstance(environment, dict) or not all(
