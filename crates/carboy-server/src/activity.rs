@@ -52,6 +52,8 @@ pub(crate) struct Activity {
     is_polled: AtomicBool,
     /// Whether the client is to be looked at before that poll is over.
     is_look_due: AtomicBool,
+    /// Whether the task is woken by whatever comes from the client next, its end included.
+    awaits_client: AtomicBool,
     takeover: AtomicU8,
     takeover_waker: Mutex<Option<Waker>>,
 }
@@ -112,6 +114,7 @@ impl Activity {
             task: OnceLock::new(),
             is_polled: AtomicBool::new(false),
             is_look_due: AtomicBool::new(false),
+            awaits_client: AtomicBool::new(false),
             takeover: AtomicU8::new(TakeoverDecision::Open as u8),
             takeover_waker: Mutex::new(None),
         }
@@ -233,7 +236,7 @@ impl Activity {
         if self.is_polled.load(Ordering::Relaxed) {
             // As a rule the look comes by itself with the rest of the poll.
             self.is_look_due.store(true, Ordering::Relaxed);
-        } else {
+        } else if !self.awaits_client.load(Ordering::Relaxed) {
             self.wake_task();
         }
         state
@@ -242,7 +245,19 @@ impl Activity {
     /// The connection's task is being polled, until this is dropped. On the loop's thread only.
     pub(crate) fn begin_poll(&self) -> PollGuard<'_> {
         self.is_polled.store(true, Ordering::Relaxed);
+        // It may be that the client has woken it.
+        self.awaits_client.store(false, Ordering::Relaxed);
         PollGuard(self)
+    }
+
+    /// Nothing has come from the client, and what comes wakes the task.
+    pub(crate) fn await_client(&self) {
+        self.awaits_client.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request is being answered, whose client may come to be watched.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) != 0
     }
 
     /// The client is looked at.

@@ -26,15 +26,19 @@ impl Socket {
         !matches!(error, Ok(None))
     }
 
+    /// Waits until something may have come from the peer, its end included.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
     /// Waits until the peer sends nothing more, and returns whether that is an ordinary end.
     /// Takes no bytes: while some are there it learns nothing, and wakes nobody either.
     pub(crate) fn poll_peer_end(&self, context: &mut Context<'_>) -> Poll<bool> {
         loop {
-            let ready = match self {
-                Self::Tcp(stream) => stream.poll_read_ready(context),
-                Self::Unix(stream) => stream.poll_read_ready(context),
-            };
-            if ready!(ready).is_err() {
+            if ready!(self.poll_readable(context)).is_err() {
                 return Poll::Ready(false);
             }
             let mut first = [MaybeUninit::uninit()];

@@ -343,10 +343,15 @@ impl AsyncWrite for Stream {
     }
 
     /// hyper calls this with every look at the connection once nothing is left to write,
-    /// which makes it the place to look whether a client that waits is there.
+    /// which makes it the place to look whether a client that waits is there. That of a view on a
+    /// worker is watched later, if at all; then there is no need to wake this task for a look.
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.activity.is_client_watched() && !self.wire.is_tunnel() {
-            self.look_for_client(task);
+        if !self.wire.is_tunnel() {
+            if self.activity.is_client_watched() {
+                self.look_for_client(task);
+            } else if self.activity.is_answering() && self.socket.poll_readable(task).is_pending() {
+                self.activity.await_client();
+            }
         }
         Pin::new(&mut self.socket).poll_flush(task)
     }
