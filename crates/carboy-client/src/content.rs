@@ -48,6 +48,12 @@ impl Content {
     }
 }
 
+impl Extend<Bytes> for ContentCollector {
+    fn extend<T: IntoIterator<Item = Bytes>>(&mut self, pieces: T) {
+        pieces.into_iter().for_each(|piece| self.push(piece));
+    }
+}
+
 /// Content as it comes.
 ///
 /// Of a small piece that was kept, the whole memory would be kept that it was read into: a server

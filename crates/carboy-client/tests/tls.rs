@@ -1,9 +1,6 @@
 //! TLS: whom the client trusts, and what is negotiated.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the servers that tests start fail by panics, too"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;
 

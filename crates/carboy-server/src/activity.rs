@@ -48,12 +48,8 @@ pub(crate) struct Activity {
     may_ask_client: AtomicBool,
     /// Wakes the connection's task.
     task: OnceLock<Waker>,
-    /// Whether that is being polled now.
-    is_polled: AtomicBool,
-    /// Whether the client is to be looked at before that poll is over.
-    is_look_due: AtomicBool,
-    /// Whether the task is woken by whatever comes from the client next, its end included.
-    awaits_client: AtomicBool,
+    /// A `Look`.
+    look: AtomicU8,
     takeover: AtomicU8,
     takeover_waker: Mutex<Option<Waker>>,
 }
@@ -78,13 +74,30 @@ pub(crate) enum TakeoverDecision {
     Accepted,
 }
 
+/// How the client comes to be looked at when somebody begins to watch it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Look {
+    /// The connection's task has to be woken for it.
+    HasToBeWoken,
+    /// The task is being polled. As a rule the look comes by itself with the rest of the poll.
+    InPoll,
+    /// Somebody has begun to watch in this poll, and there was no look since.
+    Due,
+    /// Nothing had come from the client when it was asked last, and what comes wakes the task.
+    WakesItself,
+}
+
 /// Marks the task of a connection as being polled.
 pub(crate) struct PollGuard<'a>(&'a Activity);
 
 impl Drop for PollGuard<'_> {
     fn drop(&mut self) {
-        self.0.is_polled.store(false, Ordering::Relaxed);
-        if self.0.is_look_due.swap(false, Ordering::Relaxed) {
+        let look = self.0.look();
+        if look != Look::WakesItself {
+            self.0.set_look(Look::HasToBeWoken);
+        }
+        if look == Look::Due {
             self.0.wake_task();
         }
     }
@@ -112,9 +125,7 @@ impl Activity {
             answer_begun: AtomicBool::new(false),
             may_ask_client: AtomicBool::new(false),
             task: OnceLock::new(),
-            is_polled: AtomicBool::new(false),
-            is_look_due: AtomicBool::new(false),
-            awaits_client: AtomicBool::new(false),
+            look: AtomicU8::new(Look::HasToBeWoken as u8),
             takeover: AtomicU8::new(TakeoverDecision::Open as u8),
             takeover_waker: Mutex::new(None),
         }
@@ -216,9 +227,8 @@ impl Activity {
 
     /// What becomes of the client of a request. On the loop's thread only.
     pub(crate) fn watch_client(&self, request: u32) -> Arc<ClientState> {
-        let is_in_flight = self.in_flight.load(Ordering::Relaxed) != 0;
         let is_latest = request == self.requests_seen();
-        if !is_in_flight || !is_latest {
+        if !self.is_answering() || !is_latest {
             let is_lost = is_latest && self.is_client_lost.load(Ordering::Relaxed);
             return Arc::new(ClientState::new(if is_lost {
                 State::Lost
@@ -233,26 +243,37 @@ impl Activity {
         let state = Arc::new(ClientState::new(State::Here));
         *client = Some(Arc::clone(&state));
         self.is_client_watched.store(true, Ordering::Relaxed);
-        if self.is_polled.load(Ordering::Relaxed) {
-            // As a rule the look comes by itself with the rest of the poll.
-            self.is_look_due.store(true, Ordering::Relaxed);
-        } else if !self.awaits_client.load(Ordering::Relaxed) {
-            self.wake_task();
+        match self.look() {
+            Look::HasToBeWoken => self.wake_task(),
+            Look::InPoll => self.set_look(Look::Due),
+            Look::Due | Look::WakesItself => {}
         }
         state
     }
 
+    fn look(&self) -> Look {
+        match self.look.load(Ordering::Relaxed) {
+            it if it == Look::InPoll as u8 => Look::InPoll,
+            it if it == Look::Due as u8 => Look::Due,
+            it if it == Look::WakesItself as u8 => Look::WakesItself,
+            _ => Look::HasToBeWoken,
+        }
+    }
+
+    fn set_look(&self, look: Look) {
+        self.look.store(look as u8, Ordering::Relaxed);
+    }
+
     /// The connection's task is being polled, until this is dropped. On the loop's thread only.
     pub(crate) fn begin_poll(&self) -> PollGuard<'_> {
-        self.is_polled.store(true, Ordering::Relaxed);
-        // It may be that the client has woken it.
-        self.awaits_client.store(false, Ordering::Relaxed);
+        // It may be the client that has woken it.
+        self.set_look(Look::InPoll);
         PollGuard(self)
     }
 
     /// Nothing has come from the client, and what comes wakes the task.
     pub(crate) fn await_client(&self) {
-        self.awaits_client.store(true, Ordering::Relaxed);
+        self.set_look(Look::WakesItself);
     }
 
     /// Whether a request is being answered, whose client may come to be watched.
@@ -262,7 +283,7 @@ impl Activity {
 
     /// The client is looked at.
     pub(crate) fn begin_look(&self) {
-        self.is_look_due.store(false, Ordering::Relaxed);
+        self.set_look(Look::InPoll);
     }
 
     /// Has the connection looked at.
@@ -313,7 +334,7 @@ impl Activity {
 
     /// Whether no request is being answered and none is waiting to be.
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0 && !self.has_waiting_heads()
+        !self.is_answering() && !self.has_waiting_heads()
     }
 
     /// Whether heads were passed on that the service has not seen.

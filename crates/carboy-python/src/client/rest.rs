@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use carboy_client::{Content, ContentCollector, Error, ResponseBody};
 use pyo3::prelude::*;
 
@@ -103,7 +103,9 @@ impl BlockingRest {
         let (reply, everything) = sync_channel(1);
         let order = Order::Read(Wanted::All(ready, reply));
         if let Err(Order::Read(Wanted::All(ready, _))) = self.orders.send(order) {
-            return Ok((collector_of(ready).finish(), None));
+            let mut content = ContentCollector::default();
+            content.extend(ready);
+            return Ok((content.finish(), None));
         }
         let (content, failure) = blocking_thread::wait(py, everything)?;
         Ok((
@@ -125,27 +127,16 @@ async fn next_piece(body: &mut ResponseBody, failure: &mut Option<Error>) -> Pie
     };
     let (more, error) = read_ready(body).await;
     *failure = error;
-    if more.is_empty() {
-        return Ok(Some(first));
-    }
-    let mut piece = BytesMut::from(&first[..]);
-    for next in more {
-        piece.extend_from_slice(&next);
-    }
-    Ok(Some(piece.freeze()))
-}
-
-fn collector_of(pieces: Vec<Bytes>) -> ContentCollector {
-    let mut collector = ContentCollector::default();
-    for piece in pieces {
-        collector.push(piece);
-    }
-    collector
+    let mut piece = ContentCollector::default();
+    piece.push(first);
+    piece.extend(more);
+    Ok(Some(piece.finish().into_bytes()))
 }
 
 /// Reads to the end, and puts everything together behind what is there already.
 pub(super) async fn everything(ready: Vec<Bytes>, body: &mut ResponseBody) -> Everything {
-    let mut content = collector_of(ready);
+    let mut content = ContentCollector::default();
+    content.extend(ready);
     let failure = loop {
         match body.chunk().await {
             Ok(Some(piece)) => content.push(piece),

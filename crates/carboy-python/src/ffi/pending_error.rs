@@ -4,11 +4,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// Runs `operation` as if no exception was set, and sets the one that was again.
-#[allow(
-    deprecated,
-    reason = "their successors are there from CPython 3.12 on only, and PyO3's own would let a panic \
-              that is on its way begin here"
-)]
+///
+/// The functions' successors are there from CPython 3.12 on only, and PyO3's own would let a panic
+/// that is on its way begin here.
+#[allow(deprecated, reason = "CPython 3.11 has no others")]
 pub(crate) fn preserved<T>(_py: Python<'_>, operation: impl FnOnce() -> T) -> T {
     let (mut kind, mut value, mut traceback) = (
         std::ptr::null_mut(),

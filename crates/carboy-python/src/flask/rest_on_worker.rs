@@ -9,7 +9,7 @@ use crate::ffi::context;
 use crate::names;
 use crate::promise::end_scope_of_request;
 use crate::worker::{enter_again, with_request_input};
-use crate::wsgi::{InputStream, Responder, StartResponse, close, deliver_iterable, fail};
+use crate::wsgi::{InputStream, Responder, fail, serve_by};
 
 /// The application, Flask's context, the environ, and what is left to do: the arguments of
 /// `carboy.flask.pipeline.finish`.
@@ -54,28 +54,15 @@ pub(super) fn finish_in_context(
     (application, flask_context, environ, stage, value): FinishArguments<'_>,
     responder: Responder,
 ) {
-    let start_response = match Bound::new(py, StartResponse::new(responder)) {
-        Ok(start_response) => start_response,
-        Err(error) => return error.write_unraisable(py, None),
-    };
-    let finish = names::finish(py);
-    let arguments = (
-        application,
-        flask_context,
-        environ,
-        stage,
-        value,
-        &start_response,
-    );
-    let outcome = finish
-        .and_then(|finish| finish.call1(arguments))
-        .and_then(|iterable| {
-            let delivered = deliver_iterable(&iterable, &start_response);
-            let closed = close(&iterable);
-            delivered.and(closed)
-        });
-    if let Err(error) = outcome {
-        let (_, mut responder) = start_response.get().take();
-        fail(py, environ, error, &mut responder);
-    }
+    serve_by(py, environ, responder, |start_response| {
+        let arguments = (
+            application,
+            flask_context,
+            environ,
+            stage,
+            value,
+            start_response,
+        );
+        names::finish(py)?.call1(arguments)
+    });
 }

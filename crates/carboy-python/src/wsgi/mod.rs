@@ -10,5 +10,5 @@ mod start_response;
 pub(crate) use environ::{EnvironSettings, RequestHead, build_environ};
 pub(crate) use input::InputStream;
 pub(crate) use reply::{Head, Responder};
-pub(crate) use run::{close, deliver_complete, deliver_iterable, fail, serve_wsgi};
+pub(crate) use run::{close, deliver_complete, fail, serve_by, serve_wsgi};
 pub(crate) use start_response::StartResponse;

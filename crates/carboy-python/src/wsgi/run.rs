@@ -26,12 +26,23 @@ pub(crate) fn serve_wsgi(
     environ: &Bound<'_, PyDict>,
     responder: Responder,
 ) {
+    serve_by(py, environ, responder, |start_response| {
+        application.call1((environ, start_response))
+    });
+}
+
+/// As `serve_wsgi`, with what `respond` returns in the place of an application's iterable.
+pub(crate) fn serve_by<'py>(
+    py: Python<'py>,
+    environ: &Bound<'py, PyDict>,
+    responder: Responder,
+    respond: impl FnOnce(&Bound<'py, StartResponse>) -> PyResult<Bound<'py, PyAny>>,
+) {
     let start_response = match Bound::new(py, StartResponse::new(responder)) {
         Ok(start_response) => start_response,
         Err(error) => return report(py, environ, error),
     };
-    let iterable = application.call1((environ, &start_response));
-    let outcome = iterable.and_then(|iterable| {
+    let outcome = respond(&start_response).and_then(|iterable| {
         let delivered = deliver_iterable(&iterable, &start_response);
         // PEP 3333: close() is called once, whatever happened.
         let closed = close(&iterable);
@@ -56,7 +67,7 @@ pub(crate) fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
 /// # Errors
 ///
 /// What the iterable raises, and a missing `start_response`.
-pub(crate) fn deliver_iterable(
+fn deliver_iterable(
     iterable: &Bound<'_, PyAny>,
     start_response: &Bound<'_, StartResponse>,
 ) -> PyResult<()> {

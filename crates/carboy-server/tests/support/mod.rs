@@ -1,11 +1,8 @@
 //! A server on a thread of its own and a client that sees raw bytes.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "every test file uses a part of this, and only tests do"
-)]
+#![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(unreachable_pub, reason = "each test file has its own copy")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub mod vectors;
 
